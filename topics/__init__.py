@@ -1,0 +1,1 @@
+"""Where events live: one declaration per topic, creation, consumer loops, partition state, views, dead letters."""

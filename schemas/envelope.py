@@ -1,0 +1,112 @@
+"""What all events share: identity, time, and the fields that let any two of them be joined.
+
+An event is immutable. Its `event_id` is UUIDv5 of (type, cause), so the same fact has the same id after a retry, a crash or a
+replay, and every reader folds by id. Readers ignore fields they do not know (a newer writer may add some); commands from
+upstream refuse them (a typo must not be silence).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from schemas import ids
+from schemas.redact import redact
+
+
+class Stream(StrEnum):
+    """Why a mail is sent; decides retries, expiry, priority and which suppressions hold."""
+
+    TRANSACTIONAL = "transactional"
+    MARKETING = "marketing"
+    ONBOARDING = "onboarding"
+    NEWSLETTER = "newsletter"
+
+    @property
+    def is_bulk(self) -> bool:
+        return self is not Stream.TRANSACTIONAL
+
+
+def _no_address(value: str) -> str:
+    # Facts are kept for years and cannot be unwritten: an address may not hide in a label.
+    if redact(value, limit=len(value) + 16) != value:
+        raise ValueError("an email address is not allowed here: use subject_ref or recipient_id")
+    return value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+"""An identifier chosen by people: tenant, pool, campaign, source. Also safe as a part of a key (`/` and `#` are not allowed)."""
+Label = Annotated[str, Field(max_length=256), AfterValidator(_no_address)]
+"""Free text that ends up in facts: tags, metadata, subject_ref."""
+Tags = Annotated[tuple[Label, ...], Field(max_length=16)]
+Metadata = Annotated[dict[Annotated[str, Field(max_length=64)], Label], Field(max_length=32)]
+
+
+class Event(BaseModel):
+    """Base of every fact and internal command. Subclasses fix `type` by a Literal with a default."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_timedelta="float")
+
+    version: ClassVar[int] = 1  # the highest schema_version this code writes and reads
+
+    event_id: str
+    type: str
+    schema_version: int = 1
+    occurred_at: AwareDatetime
+    recorded_at: AwareDatetime | None = None
+    tenant: Name = "default"
+
+    @classmethod
+    def from_cause(cls, cause: str, *, occurred_at: datetime, **fields: object) -> Self:
+        """Build the event that `cause` (text unique within the type) brought about.
+
+        `cause` is what makes a repeat recognisable: "MESSAGE_ID/3" for a third attempt, a token, a Kafka position.
+        """
+        kind = str(cls.model_fields["type"].default)
+        return cls.model_validate(
+            {"event_id": ids.event_id(kind, cause), "type": kind, "occurred_at": occurred_at, **fields}
+        )
+
+    @property
+    def key(self) -> str:
+        """The record key on its topic."""
+        raise NotImplementedError(type(self).__name__)
+
+    @property
+    def subject(self) -> str:
+        """CloudEvents `subject`: what the event is about."""
+        return self.key
+
+
+class MailEvent(Event):
+    """An event about one message to one recipient; carries no address."""
+
+    stream: Stream = Stream.TRANSACTIONAL
+    campaign_id: Name | None = None
+    message_id: str
+    recipient_id: str
+    subject_ref: Label | None = None
+    recipient_domain: str
+    provider: str = ""
+    pool: Name = "default"
+    tags: Tags = ()
+    metadata: Metadata = {}
+
+    @property
+    def key(self) -> str:
+        return self.message_id
+
+
+class RecipientEvent(MailEvent):
+    """Feedback and engagement: about a message, keyed by the person so that one reader sees a person's history in order."""
+
+    @property
+    def key(self) -> str:
+        return self.recipient_id
+
+    @property
+    def subject(self) -> str:
+        return self.message_id

@@ -1,0 +1,48 @@
+"""Commands to the queue owners: what `plan` writes on a lane, and what an owner writes when it moves a message to another."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from schemas.envelope import MailEvent, Name
+
+
+class Inline(BaseModel):
+    """Content that came with the send itself, final text."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: Literal["inline"] = "inline"
+    from_: str
+    reply_to: str | None = None
+    subject: str
+    text: str | None = None
+    html: str | None = None
+
+
+class FromCampaign(BaseModel):
+    """Content compiled once per campaign version (`mail.campaigns`); only what differs travels."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: Literal["campaign"] = "campaign"
+    campaign_id: Name
+    variables: dict[str, Any] = {}
+
+
+class MessageQueue(MailEvent):
+    """`message.queue`: take this message into the lane's queue. The one place where the address travels after the send."""
+
+    type: Literal["message.queue"] = "message.queue"
+    recipient: str
+    idempotency_key: str
+    site: str
+    content: Annotated[Inline | FromCampaign, Field(discriminator="kind")]
+    headers: dict[str, str] = {}
+    accepted_at: AwareDatetime
+    send_at: AwareDatetime | None = None
+    expires_at: AwareDatetime
+    attempts: int = 0  # made before a move from another lane
+    moved_from: str = ""  # the lane position it came from, empty for a new message

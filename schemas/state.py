@@ -1,0 +1,144 @@
+"""Present state per key, on compacted topics: each record carries the whole state, and the newest one holds."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, Field
+
+from schemas.envelope import Event, Label, Metadata, Name, Stream, Tags
+
+
+class SuppressionReason(StrEnum):
+    HARD_BOUNCE = "hard_bounce"
+    SOFT_BOUNCES = "soft_bounces"
+    COMPLAINT = "complaint"
+    UNSUBSCRIBE = "unsubscribe"
+    MANUAL = "manual"
+    IMPORT = "import"
+
+
+class SuppressionSet(Event):
+    """`suppression.set` on `mail.suppressions`: whether a recipient may get mail of a stream ("*": of any).
+
+    `active=False` lifts it, as a record and not a tombstone, so that the history has the lifting too.
+    """
+
+    type: Literal["suppression.set"] = "suppression.set"
+    recipient_id: str
+    scope: Stream | Literal["*"] = "*"
+    active: bool = True
+    reason: SuppressionReason
+    message_id: str = ""
+    until: AwareDatetime | None = None
+    note: Label = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.tenant}/{self.scope}/{self.recipient_id}"
+
+
+class CampaignStatus(StrEnum):
+    DRAFT = "draft"
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    FINISHED = "finished"
+
+
+class CampaignSet(Event):
+    """`campaign.set` on `mail.campaigns`: content, sender and defaults of a campaign. The content of a running one is fixed."""
+
+    type: Literal["campaign.set"] = "campaign.set"
+    campaign_id: Name
+    name: str = ""
+    status: CampaignStatus = CampaignStatus.RUNNING
+    stream: Stream = Stream.MARKETING
+    pool: Name = "default"
+    from_: Annotated[str, Field(max_length=512)]
+    reply_to: str | None = None
+    subject_template: str
+    text: str | None = None
+    html: str | None = None
+    tags: Tags = ()
+    metadata: Metadata = {}
+    expires_after_s: int = 3 * 86_400
+
+    @property
+    def key(self) -> str:
+        return f"{self.tenant}/{self.campaign_id}"
+
+
+class ShapingSet(Event):
+    """`shaping.set` on `mail.shaping`: an override of a site's or source's limits, with the rule and replies that fired it."""
+
+    type: Literal["shaping.set"] = "shaping.set"
+    selector: str  # site:NAME, source:NAME, campaign:NAME, tenant:NAME
+    action: Literal["suspend", "limit_rate", "limit_connections", "lift"]
+    value: float = 0.0
+    until: AwareDatetime | None = None
+    rule: str = ""
+    rule_version: int = 0
+    evidence: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.selector}/{self.action}"
+
+
+class ControlSet(Event):
+    """`control.set` on `mail.controls`: an operator's command: suspend, resume, purge, move, by any selector."""
+
+    type: Literal["control.set"] = "control.set"
+    control_id: str
+    action: Literal["suspend", "resume", "purge", "unpurge", "move"]
+    selector: dict[str, str]
+    reason: Label
+    by: Label = ""
+    until: AwareDatetime | None = None
+    arguments: dict[str, Any] = {}
+
+    @property
+    def key(self) -> str:
+        return self.control_id
+
+
+class SiteLearned(Event):
+    """`site.learned` on `mail.sites`: who takes mail for a domain, as its MX records say."""
+
+    type: Literal["site.learned"] = "site.learned"
+    domain: str
+    site: str
+    provider: str
+    mx_hosts: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return self.domain
+
+
+class RecipientSeen(Event):
+    """`recipient.seen` on `mail.recipients`: the one long-lived place of an address. A tombstone erases it."""
+
+    type: Literal["recipient.seen"] = "recipient.seen"
+    recipient_id: str
+    address: str
+
+    @property
+    def key(self) -> str:
+        return self.recipient_id
+
+
+class SubscriberSet(Event):
+    """`subscriber.set` on `mail.subscribers`: preferences of a person, for campaigns and the preference page."""
+
+    type: Literal["subscriber.set"] = "subscriber.set"
+    recipient_id: str
+    subject_ref: Label | None = None
+    streams: dict[Stream, bool] = {}
+    attributes: Metadata = {}
+
+    @property
+    def key(self) -> str:
+        return f"{self.tenant}/{self.recipient_id}"

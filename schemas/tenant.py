@@ -1,0 +1,38 @@
+"""Who may send what: a tenant of the installation, as its configuration states it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.envelope import Name, Stream
+
+OnDoubt = Literal["resend", "give_up"]
+"""What to do when the answer to the final dot was lost (RFC 1047): a second copy, or perhaps none."""
+
+
+class StreamPolicy(BaseModel):
+    """How mail of one stream is treated; times in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pool: Name = "default"
+    expires_after_s: Annotated[int, Field(ge=60, le=7 * 86_400)] = 3 * 86_400
+    on_doubt: OnDoubt = "give_up"
+
+
+class Tenant(BaseModel):
+    """A sender with its own domains. A From outside `sending_domains` is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name = "default"
+    sending_domains: tuple[str, ...]
+    return_path_domain: str  # MAIL FROM is a signed VERP address here; its MX is our inbound listener
+    tracking_url: str  # base of open, click and unsubscribe links, without a trailing slash
+    duplicate_window_s: Annotated[int, Field(ge=3_600, le=7 * 86_400)] = 86_400
+    streams: dict[Stream, StreamPolicy] = {}
+
+    def policy(self, stream: Stream) -> StreamPolicy:
+        return self.streams.get(stream, StreamPolicy())

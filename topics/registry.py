@@ -1,0 +1,127 @@
+"""One declaration per topic: what it holds, its key, its size, how long it is kept, who writes and who reads.
+
+Names here are without the prefix; `topics.kafka.Cluster` adds it. Partition counts are those of the embedded stack and of
+production; a topic is never widened in place (a lane's new generation fills while the old drains).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from schemas.families import EVENTS, SEND
+
+DAY_MS = 86_400_000
+MAX_RECORD = 4 * 1024 * 1024  # bytes; larger is refused to the producer
+MAX_READ = 1024 * 1024  # bytes; larger is dead-lettered by its reader
+
+
+class Cleanup(StrEnum):
+    DELETE = "delete"
+    COMPACT = "compact"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    name: str
+    key: str  # what the record key is, in words
+    types: tuple[str, ...]  # event types; empty for state that only its owner reads
+    embedded: int  # partitions
+    production: int
+    keep_ms: int  # -1: for ever
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    cleanup: Cleanup = Cleanup.DELETE
+    compaction_lag_ms: int = 0  # records younger than this are not compacted
+    max_compaction_lag_ms: int = 0  # 0: the broker's default
+
+    def config(self) -> dict[str, str]:
+        """The topic-level settings that `topics plan` compares and `apply` sets."""
+        settings = {"cleanup.policy": str(self.cleanup), "max.message.bytes": str(MAX_RECORD)}
+        if self.cleanup is Cleanup.DELETE:
+            settings["retention.ms"] = str(self.keep_ms)
+        else:
+            settings["min.compaction.lag.ms"] = str(self.compaction_lag_ms)
+            settings["delete.retention.ms"] = str(DAY_MS)
+            if self.max_compaction_lag_ms:
+                settings["max.compaction.lag.ms"] = str(self.max_compaction_lag_ms)
+        return settings
+
+
+def _types(*prefixes: str) -> tuple[str, ...]:
+    return tuple(name for name in EVENTS if name.startswith(prefixes))
+
+
+_FACTS_MS = 400 * DAY_MS
+_STATE_LAG = 30 * DAY_MS  # compaction destroys history: not before ClickHouse has surely read it
+_LANE_MS = 4 * DAY_MS  # longest expiry and a day
+SINK = "clickhouse"
+LANE_GROUP = "main"
+
+
+def _fact(name: str, key: str, types: tuple[str, ...], writers: tuple[str, ...], *readers: str, embedded: int = 2) -> Topic:
+    return Topic(name, key, types, embedded, 12, _FACTS_MS, writers, (*readers, SINK))
+
+
+def _state(name: str, key: str, kind: str, writers: tuple[str, ...], *readers: str, ordered: bool = False) -> Topic:
+    # Controls and shaping have one partition, so that they have an order.
+    return Topic(
+        name, key, (kind,), 1, 1 if ordered else 12, -1, writers, (*readers, SINK),
+        cleanup=Cleanup.COMPACT, compaction_lag_ms=_STATE_LAG,
+    )  # fmt: skip
+
+
+SENDS = Topic("mail.sends", "idempotency key", (SEND,), 4, 12, 7 * DAY_MS, ("upstream",), ("plan",))
+SENDS_URGENT = Topic("mail.sends.urgent", "idempotency key", (SEND,), 4, 12, 7 * DAY_MS, ("upstream",), ("plan",))
+LANES = Topic(
+    f"mail.lanes.{LANE_GROUP}", "pool/site#shard", ("message.queue",), 4, 12, _LANE_MS, ("plan", "smtp"), ("smtp",)
+)
+LANES_URGENT = Topic(
+    f"mail.lanes.{LANE_GROUP}.urgent", "pool/site#shard", ("message.queue",), 4, 12, _LANE_MS, ("plan", "smtp"), ("smtp",)
+)
+QUEUE = Topic(
+    f"mail.queue.{LANE_GROUP}", "message_id, in its lane's partition", (), 4, 12, -1, ("smtp",), ("smtp",),
+    cleanup=Cleanup.COMPACT,
+)  # fmt: skip
+INBOUND = Topic("mail.inbound", "sha256 of the mail", ("inbound.received",), 2, 12, 7 * DAY_MS, ("inbound",), ("classify",))
+RECIPIENTS = Topic(
+    "mail.recipients", "recipient_id", ("recipient.seen",), 1, 12, -1, ("plan",), (),
+    cleanup=Cleanup.COMPACT, max_compaction_lag_ms=DAY_MS,
+)  # fmt: skip
+MESSAGES = _fact("mail.messages", "message_id", _types("message.accepted", "message.scheduled", "message.rejected",
+    "message.duplicate", "message.delivered", "message.bounced", "message.suppressed", "message.cancelled",
+    "message.expired", "message.failed", "message.unknown"), ("plan", "smtp"))  # fmt: skip
+ATTEMPTS = _fact("mail.attempts", "message_id", _types("attempt."), ("smtp",))
+TALLIES = Topic(
+    "mail.tallies", "kind/name", ("tally.counted",), 1, 12, 30 * DAY_MS, ("smtp",), ("score", "shape", SINK)
+)
+BOUNCES = _fact("mail.bounces", "recipient_id", ("bounce.received", "inbound.set_aside"), ("classify",), "suppress")
+COMPLAINTS = _fact("mail.complaints", "recipient_id", ("complaint.received",), ("classify",), "suppress")
+UNSUBSCRIBES = _fact("mail.unsubscribes", "recipient_id", ("recipient.unsubscribed",), ("tracking", "classify"))
+OPENS = _fact("mail.opens", "recipient_id", ("message.opened", "open.judged"), ("tracking", "engage"), "engage")
+CLICKS = _fact("mail.clicks", "recipient_id", ("message.clicked", "click.judged"), ("tracking", "engage"), "engage")
+CONVERSIONS = _fact("mail.conversions", "recipient_id", ("conversion.recorded",), ("tracking",))
+REPLIES = _fact("mail.replies", "recipient_id", ("reply.received",), ("classify",))
+SUPPRESSIONS = _state(
+    "mail.suppressions", "tenant/scope/recipient_id", "suppression.set", ("tracking", "suppress", "cli"), "smtp"
+)
+CAMPAIGNS = _state("mail.campaigns", "tenant/campaign_id", "campaign.set", ("cli",), "plan", "smtp")
+SHAPING = _state("mail.shaping", "selector/action", "shaping.set", ("shape", "smtp"), "smtp", ordered=True)
+CONTROLS = _state("mail.controls", "control_id", "control.set", ("cli",), "smtp", ordered=True)
+SITES = _state("mail.sites", "domain", "site.learned", ("smtp",), "plan")
+SUBSCRIBERS = _state("mail.subscribers", "tenant/recipient_id", "subscriber.set", ("cli",), "plan")
+AUDITS = _fact("mail.audits", "asset", ("audit.found",), ("monitors",), embedded=1)
+DEADLETTERS = Topic(
+    "mail.deadletters", "key of the original", ("record.deadlettered",), 1, 1, 7 * DAY_MS,
+    ("plan", "smtp", "classify", "suppress", "engage", SINK), ("cli", SINK),
+)  # fmt: skip
+
+TOPICS: tuple[Topic, ...] = (
+    SENDS, SENDS_URGENT, LANES, LANES_URGENT, QUEUE, INBOUND, RECIPIENTS, MESSAGES, ATTEMPTS, TALLIES, BOUNCES, COMPLAINTS,
+    UNSUBSCRIBES, OPENS, CLICKS, CONVERSIONS, REPLIES, SUPPRESSIONS, CAMPAIGNS, SHAPING, CONTROLS, SITES, SUBSCRIBERS,
+    AUDITS, DEADLETTERS,
+)  # fmt: skip
+
+BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
+BY_TYPE: dict[str, Topic] = {kind: topic for topic in TOPICS for kind in topic.types if topic not in (SENDS_URGENT, LANES_URGENT)}
+"""The topic on which an event of a type is written; sends and lanes have an urgent twin that the writer chooses."""
