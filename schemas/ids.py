@@ -17,8 +17,8 @@ from uuid import UUID
 EVENT_NAMESPACE: Final = UUID("d4ecc65e-4537-4aca-a28f-e7434f987717")
 MESSAGE_NAMESPACE: Final = UUID("079a47a0-6a31-4843-be83-2ca9e785e61d")
 
-# 128 bits of the HMAC. Among 10^10 recipients two share an id with a probability of 10^-19, and without the secret nobody
-# can try out addresses. In base32, lower case: 26 characters, fit for URLs, local parts and stores that ignore case.
+# 128 bits of the HMAC. Among 10^10 recipients two share an id with a probability of 10^-19, and without the secret
+# nobody can try out addresses. In base32, lower case: 26 characters, safe in URLs, keys and stores blind to case.
 _RECIPIENT_ID_BYTES: Final = 16
 _SECRET_MIN_BYTES: Final = 16
 
