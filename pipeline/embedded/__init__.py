@@ -1,0 +1,1 @@
+"""The stack on one machine without Docker: real Kafka, ClickHouse in process, children that never outlive us."""
