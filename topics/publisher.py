@@ -1,0 +1,227 @@
+"""The one way in which events are written: idempotent, in order per key, every record either acked or reported.
+
+Chooses topic and key by the event, encodes, and waits where librdkafka's queue is full. What to do about a failed
+record is left to the caller: through `on_ack`, by awaiting `published`, or by `flush`, which raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from schemas.codec import Headers, encode
+from schemas.envelope import Event
+from topics.errors import Broken, Later, mapped
+from topics.kafka import Cluster
+from topics.registry import BY_TYPE, Topic
+
+OnAck = Callable[[KafkaError | None], None]
+
+_POLL_S = 0.5  # a delivery report ends the wait at once; this only bounds how late the thread sees close()
+_FULL_PAUSE_S = 0.01
+_FULL_MAX_S = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class _Ledger(threading.local):
+    """What one thread has published, and how it went. Every thread sees its own."""
+
+    def __init__(self) -> None:
+        self.account = _Account()
+
+
+class _Account:
+    __slots__ = ("acked", "error", "sent")
+
+    def __init__(self) -> None:
+        self.sent = 0  # written by the publishing thread only
+        self.acked = 0  # written by the polling thread only
+        self.error: KafkaError | None = None  # the first one that no on_ack took
+
+
+class Publisher:
+    """Thread-safe. Its own thread serves the delivery reports, so `on_ack` runs there: be quick, and do not raise."""
+
+    def __init__(self, cluster: Cluster, source: str, *, clock: Callable[[], datetime] = _now, **settings: Any) -> None:
+        """`source` is the CloudEvents source, a role's name; `settings` are librdkafka's, by dotted name."""
+        self._cluster = cluster
+        self._source = source
+        self._clock = clock
+        self._names: dict[str, str] = {}
+        self._producer = Producer(cluster.producer_config(source, **settings))
+        self._ledger = _Ledger()
+        self._settled = threading.Condition()
+        self._waiting = 0
+        self._closing = threading.Event()
+        self._poller = threading.Thread(target=self._poll, name=f"publisher-{source}", daemon=True)
+        self._poller.start()
+
+    def publish(
+        self, event: Event, *, topic: Topic | None = None, partition: int | None = None, on_ack: OnAck | None = None
+    ) -> None:
+        """Queue the event for its topic (or for `topic`, such as an urgent twin), keyed by `event.key`.
+
+        Sets `recorded_at` where the event has none. Waits while the queue is full (64 MiB or 100,000 records), up to a
+        minute. Raises `Later` after that, `Never` when the record is too large.
+        """
+        self.send(*self._record(event, topic), partition=partition, on_ack=on_ack)
+
+    async def published(self, event: Event, *, topic: Topic | None = None, partition: int | None = None) -> None:
+        """As `publish`, and return when Kafka has acked it; raises `Later` or `Never`. Never blocks the event loop."""
+        await self.sent(*self._record(event, topic), partition=partition)
+
+    def send(
+        self,
+        topic: Topic,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None = None,
+        *,
+        partition: int | None = None,
+        on_ack: OnAck | None = None,
+    ) -> None:
+        """`publish` for bytes: what passes through as it came, tombstones (value None), commands from upstream."""
+        deadline = time.monotonic() + _FULL_MAX_S
+        while not self._produce(topic, key, value, headers, partition, on_ack):
+            if time.monotonic() > deadline:
+                raise Later("the producer's queue is full")
+            time.sleep(_FULL_PAUSE_S)
+
+    async def sent(
+        self,
+        topic: Topic,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None = None,
+        *,
+        partition: int | None = None,
+    ) -> None:
+        """`published` for bytes."""
+        loop = asyncio.get_running_loop()
+        acked: asyncio.Future[KafkaError | None] = loop.create_future()
+
+        def settle(error: KafkaError | None) -> None:
+            if not acked.done():  # the caller may have given up
+                acked.set_result(error)
+
+        def on_ack(error: KafkaError | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, error)
+
+        deadline = time.monotonic() + _FULL_MAX_S
+        while not self._produce(topic, key, value, headers, partition, on_ack):
+            if time.monotonic() > deadline:
+                raise Later("the producer's queue is full")
+            await asyncio.sleep(_FULL_PAUSE_S)
+        if (error := await acked) is not None:
+            raise mapped(error)
+
+    def flush(self, timeout: float = 60.0) -> None:
+        """Wait until all that *this thread* has published is acked; raise `Later` after `timeout` seconds.
+
+        Raises the first failure among its records since the last flush, those with an `on_ack` apart: they were told.
+        """
+        account = self._ledger.account
+        with self._settled:
+            self._waiting += 1
+            done = self._settled.wait_for(lambda: account.acked == account.sent, timeout)
+            self._waiting -= 1
+        error, account.error = account.error, None
+        if error is not None:
+            raise mapped(error)
+        if not done:
+            raise Later(f"no ack within {timeout:.0f} s")
+
+    @property
+    def outstanding(self) -> int:
+        """Records of all threads that are not acked yet."""
+        return len(self._producer)
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Send what is queued, then end. Raises `Later` when records were left unacked after `timeout` seconds."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._poller.join()  # before flush: two threads that serve reports would spoil the counts
+        left = self._producer.flush(timeout)
+        if left:
+            raise Later(f"{left} records were not acked within {timeout:.0f} s")
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _record(self, event: Event, topic: Topic | None) -> tuple[Topic, bytes, bytes, Headers]:
+        if event.recorded_at is None:
+            event = event.model_copy(update={"recorded_at": self._clock()})
+        encoded = encode(event, source=self._source)
+        return topic or BY_TYPE[event.type], encoded.key, encoded.value, encoded.headers
+
+    def _produce(
+        self,
+        topic: Topic,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None,
+        partition: int | None,
+        on_ack: OnAck | None,
+    ) -> bool:
+        """False when the queue is full."""
+        if self._closing.is_set():
+            raise Broken("the publisher is closed")
+        account = self._ledger.account
+        name = self._names.get(topic.name) or self._names.setdefault(topic.name, self._cluster.topic(topic))
+
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            self._deliver(account, error, on_ack)
+
+        account.sent += 1
+        try:
+            self._producer.produce(
+                name,
+                value,
+                key,
+                -1 if partition is None else partition,
+                on_delivery=delivered,
+                headers=list(headers) if headers else None,
+            )
+        except BufferError:
+            account.sent -= 1
+            return False
+        except KafkaException as error:
+            account.sent -= 1
+            raise mapped(error) from None
+        return True
+
+    def _deliver(self, account: _Account, error: KafkaError | None, on_ack: OnAck | None) -> None:
+        try:
+            if on_ack is not None:
+                on_ack(error)
+            elif error is not None and account.error is None:
+                account.error = error
+        except Exception:
+            # It must not end the polling thread, which serves everyone. The caller's bug is in the log with its trace.
+            log.exception("on_ack_failed", source=self._source)
+        finally:
+            account.acked += 1
+            if self._waiting and account.acked == account.sent:
+                with self._settled:
+                    self._settled.notify_all()
+
+    def _poll(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(_POLL_S)
