@@ -1,0 +1,1 @@
+"""What runs it: settings, roles, the command line, sources of mail and events, the embedded stack, the simulator."""

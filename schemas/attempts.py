@@ -20,7 +20,9 @@ class AttemptMade(MailEvent):
     mx_host: str = ""
     mx_ip: str = ""
     session_id: str = ""
-    stage: str = ""  # where it was decided: connect, banner, ehlo, starttls, handshake, auth, mail, rcpt, data, body, dot
+    stage: str = (
+        ""  # where it was decided: connect, banner, ehlo, starttls, handshake, auth, mail, rcpt, data, body, dot
+    )
     connect_ms: float = 0.0  # opening of the session this attempt used, counted on its first message
     transfer_ms: float = 0.0  # MAIL written to the final reply
     tls_version: str = ""

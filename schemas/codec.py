@@ -1,7 +1,7 @@
 """Events to Kafka records and back: JSON value, CloudEvents 1.0 headers (Kafka binding, binary mode).
 
-The value is complete by itself, so a sink can pass its bytes through; the headers let a reader route a record without opening
-it. Decoding raises `Undecodable` with a reason that is safe to log: it names the field, never its content.
+The value is complete by itself, so a sink can pass its bytes through; the headers let a reader route a record without
+opening it. Decoding raises `Undecodable` with a reason that is safe to log: it names the field, never its content.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def decode_send(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]
         # A newer version may well have fields that this one refuses: say "version", not "unknown field".
         declared = _object(value).get("schema_version")
         if declared != SendRequested.version:
-            raise Undecodable(f"schema_version {str(declared)[:16]!r} is not known; this code reads {SendRequested.version}")
+            raise Undecodable(
+                f"schema_version {str(declared)[:16]!r} is not known; this code reads {SendRequested.version}"
+            )
     return _validate(SendRequested, value)
 
 

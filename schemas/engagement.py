@@ -1,4 +1,6 @@
-"""What recipients, their privacy proxies and their security gateways do with a mail; the verdict who it was is its own fact."""
+"""What recipients, their privacy proxies and their security gateways do with a mail; the verdict who it was is its own
+fact.
+"""
 
 from __future__ import annotations
 

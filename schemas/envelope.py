@@ -1,8 +1,8 @@
 """What all events share: identity, time, and the fields that let any two of them be joined.
 
-An event is immutable. Its `event_id` is UUIDv5 of (type, cause), so the same fact has the same id after a retry, a crash or a
-replay, and every reader folds by id. Readers ignore fields they do not know (a newer writer may add some); commands from
-upstream refuse them (a typo must not be silence).
+An event is immutable. Its `event_id` is UUIDv5 of (type, cause), so the same fact has the same id after a retry, a
+crash or a replay, and every reader folds by id. Readers ignore fields they do not know (a newer writer may add some);
+commands from upstream refuse them (a typo must not be silence).
 """
 
 from __future__ import annotations
@@ -38,11 +38,15 @@ def _no_address(value: str) -> str:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
-"""An identifier chosen by people: tenant, pool, campaign, source. Also safe as a part of a key (`/` and `#` are not allowed)."""
+"""An identifier chosen by people: tenant, pool, campaign, source. Also safe as a part of a key (`/` and `#` are not
+allowed).
+"""
 Label = Annotated[str, Field(max_length=256), AfterValidator(_no_address)]
 """Free text that ends up in facts: tags, metadata, subject_ref."""
 Tags = Annotated[tuple[Label, ...], Field(max_length=16)]
-Metadata = Annotated[dict[Annotated[str, Field(max_length=64)], Label], Field(max_length=32)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64), AfterValidator(_no_address)], Label], Field(max_length=32)
+]
 
 
 class Event(BaseModel):
@@ -101,7 +105,9 @@ class MailEvent(Event):
 
 
 class RecipientEvent(MailEvent):
-    """Feedback and engagement: about a message, keyed by the person so that one reader sees a person's history in order."""
+    """Feedback and engagement: about a message, keyed by the person so that one reader sees a person's history in
+    order.
+    """
 
     @property
     def key(self) -> str:

@@ -1,4 +1,6 @@
-"""What comes back about a mail that was handed over: bounces, complaints, unsubscribes, replies; and the raw mail they came in."""
+"""What comes back about a mail that was handed over: bounces, complaints, unsubscribes, replies; and the raw mail they
+came in.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from schemas.envelope import Event, RecipientEvent
 
 
 class InboundReceived(Event):
-    """`inbound.received` on `mail.inbound`: one mail to one of our addresses, as it came. Kept for days: it holds addresses."""
+    """`inbound.received` on `mail.inbound`: one mail to one of our addresses, as it came. Kept for days: it holds
+    addresses.
+    """
 
     type: Literal["inbound.received"] = "inbound.received"
     mail_from: str
@@ -28,7 +32,9 @@ class InboundReceived(Event):
 
 
 class BounceReceived(RecipientEvent):
-    """An asynchronous bounce of a message that was delivered before: the `late_bounce` of that message, never a second end."""
+    """An asynchronous bounce of a message that was delivered before: the `late_bounce` of that message, never a second
+    end.
+    """
 
     type: Literal["bounce.received"] = "bounce.received"
     phase: Literal["async"] = "async"
@@ -72,7 +78,7 @@ class ReplyReceived(RecipientEvent):
 
 
 class InboundSetAside(Event):
-    """A received mail that could not be tied to a message or did not prove itself: kept for people, acted on by nobody."""
+    """A received mail that could not be tied to a message or did not prove itself: kept for people to look at."""
 
     type: Literal["inbound.set_aside"] = "inbound.set_aside"
     sha256: str

@@ -1,4 +1,6 @@
-"""Commands to the queue owners: what `plan` writes on a lane, and what an owner writes when it moves a message to another."""
+"""Commands to the queue owners: what `plan` writes on a lane, and what an owner writes when it moves a message to
+another.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from schemas import ids
 from schemas.envelope import MailEvent, Name
 
 
@@ -33,12 +36,13 @@ class FromCampaign(BaseModel):
 
 
 class MessageQueue(MailEvent):
-    """`message.queue`: take this message into the lane's queue. The one place where the address travels after the send."""
+    """`message.queue`: take this message into the lane's queue. The address travels here last."""
 
     type: Literal["message.queue"] = "message.queue"
     recipient: str
     idempotency_key: str
     site: str
+    shard: int = 0
     content: Annotated[Inline | FromCampaign, Field(discriminator="kind")]
     headers: dict[str, str] = {}
     accepted_at: AwareDatetime
@@ -46,3 +50,11 @@ class MessageQueue(MailEvent):
     expires_at: AwareDatetime
     attempts: int = 0  # made before a move from another lane
     moved_from: str = ""  # the lane position it came from, empty for a new message
+
+    @property
+    def key(self) -> str:
+        return ids.lane_key(self.pool, self.site, self.shard)
+
+    @property
+    def subject(self) -> str:
+        return self.message_id

@@ -24,7 +24,9 @@ class MessageScheduled(MailEvent):
 
 
 class MessageRejected(MailEvent):
-    """Refused before acceptance: a send whose content, sender or recipient cannot be mailed. Not an end: it was never accepted."""
+    """Refused before acceptance: a send whose content, sender or recipient cannot be mailed. Not an end: it was never
+    accepted.
+    """
 
     type: Literal["message.rejected"] = "message.rejected"
     idempotency_key: str

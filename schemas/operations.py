@@ -10,7 +10,9 @@ from schemas.envelope import Event, Metadata
 
 
 class TallyCounted(Event):
-    """`tally.counted` on `mail.tallies`: a worker's outcomes in one second, by one subject. For steering, not for the ledger."""
+    """`tally.counted` on `mail.tallies`: a worker's outcomes in one second, by one subject. For steering, not for the
+    ledger.
+    """
 
     type: Literal["tally.counted"] = "tally.counted"
     worker: str
@@ -26,7 +28,7 @@ class TallyCounted(Event):
 
 
 class AuditFound(Event):
-    """`audit.found` on `mail.audits`: what a check of DNS, authentication, blocklists, certificates or reports found."""
+    """`audit.found` on `mail.audits`: a finding on DNS, authentication, blocklists, certificates or reports."""
 
     type: Literal["audit.found"] = "audit.found"
     asset: str

@@ -1,7 +1,7 @@
 """The command that upstream apps publish: send one mail to one recipient.
 
-This is the widest door of the system: a record by any Kafka client, so everything but recipient and content is optional, and
-an unknown field is an error that names it.
+This is the widest door of the system: a record by any Kafka client, so everything but recipient and content is
+optional, and an unknown field is an error that names it.
 """
 
 from __future__ import annotations

@@ -48,7 +48,9 @@ class CampaignStatus(StrEnum):
 
 
 class CampaignSet(Event):
-    """`campaign.set` on `mail.campaigns`: content, sender and defaults of a campaign. The content of a running one is fixed."""
+    """`campaign.set` on `mail.campaigns`: content, sender and defaults of a campaign. The content of a running one is
+    fixed.
+    """
 
     type: Literal["campaign.set"] = "campaign.set"
     campaign_id: Name
@@ -71,7 +73,9 @@ class CampaignSet(Event):
 
 
 class ShapingSet(Event):
-    """`shaping.set` on `mail.shaping`: an override of a site's or source's limits, with the rule and replies that fired it."""
+    """`shaping.set` on `mail.shaping`: an override of a site's or source's limits, with the rule and replies that fired
+    it.
+    """
 
     type: Literal["shaping.set"] = "shaping.set"
     selector: str  # site:NAME, source:NAME, campaign:NAME, tenant:NAME

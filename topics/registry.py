@@ -1,7 +1,7 @@
 """One declaration per topic: what it holds, its key, its size, how long it is kept, who writes and who reads.
 
-Names here are without the prefix; `topics.kafka.Cluster` adds it. Partition counts are those of the embedded stack and of
-production; a topic is never widened in place (a lane's new generation fills while the old drains).
+Names here are without the prefix; `topics.kafka.Cluster` adds it. Partition counts are those of the embedded stack
+and of production; a topic is never widened in place (a lane's new generation fills while the old drains).
 """
 
 from __future__ import annotations
@@ -34,10 +34,13 @@ class Topic:
     cleanup: Cleanup = Cleanup.DELETE
     compaction_lag_ms: int = 0  # records younger than this are not compacted
     max_compaction_lag_ms: int = 0  # 0: the broker's default
+    broker_time: bool = False  # the broker stamps the records: an upstream app's clock is not trusted
 
     def config(self) -> dict[str, str]:
         """The topic-level settings that `topics plan` compares and `apply` sets."""
         settings = {"cleanup.policy": str(self.cleanup), "max.message.bytes": str(MAX_RECORD)}
+        if self.broker_time:
+            settings["message.timestamp.type"] = "LogAppendTime"
         if self.cleanup is Cleanup.DELETE:
             settings["retention.ms"] = str(self.keep_ms)
         else:
@@ -59,7 +62,9 @@ SINK = "clickhouse"
 LANE_GROUP = "main"
 
 
-def _fact(name: str, key: str, types: tuple[str, ...], writers: tuple[str, ...], *readers: str, embedded: int = 2) -> Topic:
+def _fact(
+    name: str, key: str, types: tuple[str, ...], writers: tuple[str, ...], *readers: str, embedded: int = 2
+) -> Topic:
     return Topic(name, key, types, embedded, 12, _FACTS_MS, writers, (*readers, SINK))
 
 
@@ -71,19 +76,30 @@ def _state(name: str, key: str, kind: str, writers: tuple[str, ...], *readers: s
     )  # fmt: skip
 
 
-SENDS = Topic("mail.sends", "idempotency key", (SEND,), 4, 12, 7 * DAY_MS, ("upstream",), ("plan",))
-SENDS_URGENT = Topic("mail.sends.urgent", "idempotency key", (SEND,), 4, 12, 7 * DAY_MS, ("upstream",), ("plan",))
+SENDS = Topic("mail.sends", "idempotency key", (SEND,), 4, 12, 7 * DAY_MS, ("upstream",), ("plan",), broker_time=True)
+SENDS_URGENT = Topic(
+    "mail.sends.urgent", "idempotency key", (SEND,), 4, 12, 7 * DAY_MS, ("upstream",), ("plan",), broker_time=True
+)
 LANES = Topic(
     f"mail.lanes.{LANE_GROUP}", "pool/site#shard", ("message.queue",), 4, 12, _LANE_MS, ("plan", "smtp"), ("smtp",)
 )
 LANES_URGENT = Topic(
-    f"mail.lanes.{LANE_GROUP}.urgent", "pool/site#shard", ("message.queue",), 4, 12, _LANE_MS, ("plan", "smtp"), ("smtp",)
+    f"mail.lanes.{LANE_GROUP}.urgent",
+    "pool/site#shard",
+    ("message.queue",),
+    4,
+    12,
+    _LANE_MS,
+    ("plan", "smtp"),
+    ("smtp",),
 )
 QUEUE = Topic(
     f"mail.queue.{LANE_GROUP}", "message_id, in its lane's partition", (), 4, 12, -1, ("smtp",), ("smtp",),
     cleanup=Cleanup.COMPACT,
 )  # fmt: skip
-INBOUND = Topic("mail.inbound", "sha256 of the mail", ("inbound.received",), 2, 12, 7 * DAY_MS, ("inbound",), ("classify",))
+INBOUND = Topic(
+    "mail.inbound", "sha256 of the mail", ("inbound.received",), 2, 12, 7 * DAY_MS, ("inbound",), ("classify",)
+)
 RECIPIENTS = Topic(
     "mail.recipients", "recipient_id", ("recipient.seen",), 1, 12, -1, ("plan",), (),
     cleanup=Cleanup.COMPACT, max_compaction_lag_ms=DAY_MS,
@@ -117,11 +133,13 @@ DEADLETTERS = Topic(
 )  # fmt: skip
 
 TOPICS: tuple[Topic, ...] = (
-    SENDS, SENDS_URGENT, LANES, LANES_URGENT, QUEUE, INBOUND, RECIPIENTS, MESSAGES, ATTEMPTS, TALLIES, BOUNCES, COMPLAINTS,
-    UNSUBSCRIBES, OPENS, CLICKS, CONVERSIONS, REPLIES, SUPPRESSIONS, CAMPAIGNS, SHAPING, CONTROLS, SITES, SUBSCRIBERS,
+    SENDS, SENDS_URGENT, LANES, LANES_URGENT, QUEUE, INBOUND, RECIPIENTS, MESSAGES, ATTEMPTS, TALLIES, BOUNCES,
+    COMPLAINTS, UNSUBSCRIBES, OPENS, CLICKS, CONVERSIONS, REPLIES, SUPPRESSIONS, CAMPAIGNS, SHAPING, CONTROLS, SITES, SUBSCRIBERS,
     AUDITS, DEADLETTERS,
 )  # fmt: skip
 
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
-BY_TYPE: dict[str, Topic] = {kind: topic for topic in TOPICS for kind in topic.types if topic not in (SENDS_URGENT, LANES_URGENT)}
+BY_TYPE: dict[str, Topic] = {
+    kind: topic for topic in TOPICS for kind in topic.types if topic not in (SENDS_URGENT, LANES_URGENT)
+}
 """The topic on which an event of a type is written; sends and lanes have an urgent twin that the writer chooses."""

@@ -1,0 +1,198 @@
+"""What the operator can set: one TOML file, overlaid by `MAILRIVER_*` variables; an unknown name is an error that
+suggests one.
+
+The file is `mailriver.toml` in the current folder, or the one that `MAILRIVER_CONFIG` names. A variable names a
+setting by its path: `MAILRIVER_DELIVERY__MODE=live`. `MAILRIVER_KAFKA=host:port` is short for
+`MAILRIVER_KAFKA__BOOTSTRAP`. Secrets are files in `secrets`; none is ever a setting.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pipeline import places
+from schemas.envelope import Name
+from schemas.tenant import Tenant
+
+PREFIX = "MAILRIVER_"
+OTHER_VARIABLES = frozenset({"MAILRIVER_CONFIG", "MAILRIVER_CACHE", "MAILRIVER_DATA"})
+
+HostPort = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$")]
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; the text says what, where and what to do."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(_Section):
+    bootstrap: str = ""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
+    group_protocol: Literal["consumer", "classic"] = "consumer"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_username: str = ""
+    ssl_ca_file: Path | None = None
+    ssl_certificate_file: Path | None = None
+    ssl_key_file: Path | None = None
+
+
+class ClickHouseSettings(_Section):
+    url: str = "http://127.0.0.1:8123"
+    database: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")] = "mailriver"
+    user: str = "mailriver"
+    reader: str = "analyst"
+
+
+class DeliverySettings(_Section):
+    mode: Literal["sink", "live"] = "sink"
+    """`sink` delivers only to addresses in the simulator's port map, whatever DNS says."""
+    port_map: Path | None = None
+    ehlo_name: str = "localhost"
+    nameservers: tuple[HostPort, ...] = ()
+    retry_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Multiplies the waits of the retry schedule; the embedded stack shortens them so that a deferral is seen to pass.
+    """
+
+
+class InboundSettings(_Section):
+    listen: HostPort = "127.0.0.1:2525"
+
+
+class TrackingSettings(_Section):
+    listen: HostPort = "127.0.0.1:8080"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    data: Path = Field(default_factory=places.data)
+    secrets: Path | None = None
+    instance: Name = "1"
+    """Name of this worker, stable over restarts: its transactional id is made of it."""
+    kafka: KafkaSettings = KafkaSettings()
+    clickhouse: ClickHouseSettings = ClickHouseSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    inbound: InboundSettings = InboundSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    tenants: dict[Name, Tenant] = {}
+
+    @field_validator("kafka", mode="before")
+    @classmethod
+    def _bare_bootstrap(cls, value: Any) -> Any:
+        return {"bootstrap": value} if isinstance(value, str) else value
+
+    @field_validator("tenants", mode="before")
+    @classmethod
+    def _named_by_their_key(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: {"name": name, **tenant} if isinstance(tenant, dict) else tenant for name, tenant in value.items()
+        }
+
+    @property
+    def secrets_folder(self) -> Path:
+        return self.secrets or self.data / "secrets"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return _Environment(
+            settings_cls
+        ), init_settings  # a variable wins over the file, whose content is given to init
+
+
+class _Environment(EnvSettingsSource):
+    """Variables; one that is no JSON is the plain text it looks like (`MAILRIVER_KAFKA=host:port`)."""
+
+    def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
+def load(path: Path | None = None) -> Settings:
+    """The settings of this process. Raises SettingsError."""
+    path = path or _file_named_by_environment()
+    content: dict[str, Any] = {}
+    if path is not None:
+        try:
+            content = tomllib.loads(path.read_text())
+        except OSError as error:
+            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: not TOML: {error}") from None
+    _refuse_unknown_variables()
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        where = str(path) if path else "environment"
+        raise SettingsError("\n".join(f"{where}: {line}" for line in _explain(error))) from None
+
+
+def _file_named_by_environment() -> Path | None:
+    if named := os.environ.get("MAILRIVER_CONFIG"):
+        return Path(named)
+    here = Path("mailriver.toml")
+    return here if here.exists() else None
+
+
+def _refuse_unknown_variables() -> None:
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | OTHER_VARIABLES
+    for name in os.environ:
+        if name.startswith(PREFIX) and name.split("__")[0] not in known:
+            raise SettingsError(f"environment: {name} is not a setting{_suggest(name.split('__')[0], known)}")
+
+
+def _suggest(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(known))}"
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        *parents, last = (str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            fields = _fields_below(parents)
+            lines.append(f"{'.'.join((*parents, last))} is not a setting{_suggest(last, fields)}")
+        else:
+            lines.append(f"{'.'.join((*parents, last))}: {item['msg']}")
+    return lines
+
+
+def _fields_below(parents: list[str]) -> set[str]:
+    model: type[BaseModel] = Settings
+    for part in parents:
+        field = model.model_fields.get(part)
+        if field is None:  # below [tenants.NAME]
+            continue
+        if part == "tenants":
+            model = Tenant
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            model = field.annotation
+    return set(model.model_fields)

@@ -1,0 +1,260 @@
+"""Decide whether a requested send becomes a message, and on which lane it waits.
+
+Pure and without state: what is known of tenants, campaigns and sites comes in, and the record's own time is the time of
+acceptance, so that a record planned again gives the same events with the same ids. Repeats are not recognised here:
+the owner of the lane drops them. Nothing is resolved by DNS: a domain that nobody has learned yet is its own site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from schemas import ids
+from schemas.address import Address, AddressError, canonical, parse, parse_mailbox
+from schemas.codec import Undecodable, decode_send
+from schemas.envelope import Stream
+from schemas.lanes import FromCampaign, Inline, MessageQueue
+from schemas.messages import MessageAccepted, MessageRejected, MessageScheduled
+from schemas.sends import SendRequested
+from schemas.state import CampaignSet, CampaignStatus, RecipientSeen
+from schemas.tenant import Tenant
+
+Headers = list[tuple[str, bytes]]
+
+MAX_KEY = 512  # bytes of an idempotency key
+RESERVED_HEADERS = frozenset({
+    "bcc", "cc", "date", "dkim-signature", "feedback-id", "from", "list-id", "list-unsubscribe",
+    "list-unsubscribe-post", "message-id", "mime-version", "received", "reply-to", "return-path", "sender", "subject", "to", "x-mailriver-id",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A record of `mail.sends`: `at` is the broker's time, `position` is topic:partition:offset."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    at: datetime
+    position: str
+
+
+class Known(Protocol):
+    """What `plan` knows of the present state."""
+
+    def campaign(self, tenant: str, campaign_id: str) -> CampaignSet | None: ...
+
+    def site(self, domain: str) -> tuple[str, str]:
+        """(site, provider) of a domain; (domain, "") when nobody has learned it yet."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the operator configured. `partitions` is the number of lane partitions."""
+
+    tenants: Mapping[str, Tenant]
+    pools: frozenset[str]
+    recipient_secret: bytes
+    partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    accepted: MessageAccepted
+    scheduled: MessageScheduled | None
+    recipient: RecipientSeen
+    queue: MessageQueue
+    urgent: bool
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Understood, and refused: the app learns it from the fact."""
+
+    fact: MessageRejected
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """For the dead letters: it names no message that a fact could be about."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unready:
+    """It names a campaign that the view may not have seen yet: look again soon."""
+
+    reason: str
+
+
+Decision = Accepted | Rejected | Unreadable | Unready
+
+
+class _Refused(Exception):
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def decide(send: Send, rules: Rules, known: Known, known_as_of: datetime) -> Decision:
+    """`known_as_of`: up to which time the campaign view has surely read everything."""
+    if not send.key:
+        return Unreadable("no key: the record key is the idempotency key, any text that names this send")
+    if len(send.key) > MAX_KEY:
+        return Unreadable(f"the key has {len(send.key)} bytes; at most {MAX_KEY} are allowed")
+    try:
+        key = send.key.decode()
+        request = decode_send(send.value, send.headers)
+        recipient = parse(request.recipient)
+    except UnicodeDecodeError:
+        return Unreadable("the key is not UTF-8")
+    except Undecodable as error:
+        return Unreadable(str(error))
+    except AddressError as error:
+        return Unreadable(f"recipient: {error}")
+    tenant = rules.tenants.get(request.tenant)
+    if tenant is None:
+        return Unreadable(f"tenant {request.tenant} is not configured")
+    campaign = known.campaign(tenant.name, request.campaign_id) if request.campaign_id else None
+    if request.campaign_id and campaign is None and known_as_of <= send.at:
+        return Unready(f"campaign {request.campaign_id} is not known yet")
+    return _message(send, key, request, recipient, tenant, campaign, rules, known)
+
+
+def _message(
+    send: Send,
+    key: str,
+    request: SendRequested,
+    recipient: Address,
+    tenant: Tenant,
+    campaign: CampaignSet | None,
+    rules: Rules,
+    known: Known,
+) -> Accepted | Rejected:
+    site, provider = known.site(recipient.domain)
+    stream = request.stream or (campaign.stream if campaign else Stream.TRANSACTIONAL)
+    policy = tenant.policy(stream)
+    pool = request.pool or (campaign.pool if campaign else policy.pool)
+    message_id = ids.message_id(tenant.name, send.key or b"")
+    common = {
+        "tenant": tenant.name,
+        "stream": stream,
+        "campaign_id": request.campaign_id,
+        "message_id": message_id,
+        "recipient_id": ids.recipient_id(rules.recipient_secret, tenant.name, canonical(recipient)),
+        "subject_ref": request.subject_ref,
+        "recipient_domain": recipient.domain,
+        "provider": provider,
+        "pool": pool,
+        "tags": (campaign.tags if campaign else ()) + request.tags,
+        "metadata": {**(campaign.metadata if campaign else {}), **request.metadata},
+        "idempotency_key": key,
+    }
+    try:
+        _check(request, tenant, campaign, pool, rules, key, str(common["recipient_id"]))
+    except _Refused as refused:
+        # Its cause is the position: the same key may be refused today and accepted tomorrow.
+        fact = MessageRejected.from_cause(
+            send.position, occurred_at=send.at, reason=refused.reason, detail=refused.detail, **common
+        )
+        return Rejected(fact)
+    expires_at = request.expires_at or (request.send_at or send.at) + timedelta(
+        seconds=campaign.expires_after_s if campaign else policy.expires_after_s
+    )
+    del common["idempotency_key"]
+    when = {"send_at": request.send_at, "expires_at": expires_at}
+    accepted = MessageAccepted.from_cause(message_id, occurred_at=send.at, idempotency_key=key, **when, **common)
+    queue = MessageQueue.from_cause(
+        message_id,
+        occurred_at=send.at,
+        recipient=str(recipient),
+        idempotency_key=key,
+        site=site,
+        content=_content(request),
+        headers=request.headers,
+        accepted_at=send.at,
+        **when,
+        **common,
+    )
+    later = request.send_at is not None and request.send_at > send.at
+    seen = RecipientSeen.from_cause(
+        queue.recipient_id,
+        occurred_at=send.at,
+        tenant=tenant.name,
+        recipient_id=queue.recipient_id,
+        address=queue.recipient,
+    )
+    return Accepted(
+        accepted=accepted,
+        scheduled=MessageScheduled.from_cause(message_id, occurred_at=send.at, send_at=request.send_at, **common)
+        if later
+        else None,
+        recipient=seen,
+        queue=queue,
+        urgent=not stream.is_bulk,
+        partition=ids.lane_partition(pool, site, queue.shard, rules.partitions),
+    )
+
+
+def _content(request: SendRequested) -> Inline | FromCampaign:
+    if request.campaign_id is not None:
+        return FromCampaign(campaign_id=request.campaign_id, variables=request.variables)
+    return Inline(
+        from_=request.from_ or "",
+        reply_to=request.reply_to,
+        subject=request.subject or "",
+        text=request.text,
+        html=request.html,
+    )
+
+
+def _check(
+    request: SendRequested,
+    tenant: Tenant,
+    campaign: CampaignSet | None,
+    pool: str,
+    rules: Rules,
+    key: str,
+    recipient_id: str,
+) -> None:
+    """Raise _Refused for what is well formed and yet may not be mailed."""
+    if pool not in rules.pools:
+        raise _Refused("unknown_pool", f"pool {pool} is not configured")
+    for name in request.headers:
+        if name.lower() in RESERVED_HEADERS or name.lower().startswith("content-"):
+            raise _Refused("reserved_header", f"{name} is written by mailriver")
+    if request.campaign_id is not None:
+        if campaign is None:
+            raise _Refused("unknown_campaign", f"there is no campaign {request.campaign_id}")
+        if campaign.status in (CampaignStatus.CANCELLED, CampaignStatus.FINISHED):
+            raise _Refused("campaign_closed", f"campaign {request.campaign_id} is {campaign.status}")
+        if key != ids.campaign_key(request.campaign_id, recipient_id):
+            # The key makes a campaign's second start harmless, so it may not be chosen freely.
+            raise _Refused("campaign_key", "the key of a campaign's send is campaign_id/recipient_id")
+        sender = campaign.from_
+    else:
+        sender = request.from_ or ""
+    _check_senders(sender, request.reply_to, tenant)
+    if request.expires_at is not None and request.send_at is not None and request.expires_at <= request.send_at:
+        raise _Refused("expiry", "expires_at is not after send_at")
+
+
+def _check_senders(sender: str, reply_to: str | None, tenant: Tenant) -> None:
+    try:
+        domain = parse_mailbox(sender).address.domain
+    except AddressError as error:
+        raise _Refused("from", str(error)) from None
+    if domain not in tenant.sending_domains:
+        raise _Refused("from_not_owned", f"{domain} is not a sending domain of tenant {tenant.name}")
+    if reply_to is not None:
+        try:
+            parse_mailbox(reply_to)
+        except AddressError as error:
+            raise _Refused("reply_to", str(error)) from None

@@ -1,0 +1,82 @@
+"""The configuration: file and variables, and errors that say what, where and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import settings
+from pipeline.settings import SettingsError
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("MAILRIVER_CONFIG", "MAILRIVER_KAFKA", "MAILRIVER_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "mailriver.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_fresh_install_delivers_only_to_the_sink() -> None:
+    assert settings.load().delivery.mode == "sink"
+
+
+def test_the_file_in_the_current_folder_is_read(tmp_path: Path) -> None:
+    written(tmp_path, '[delivery]\nmode = "live"\n')
+    assert settings.load().delivery.mode == "live"
+
+
+def test_a_variable_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, '[kafka]\nbootstrap = "a:1"\nprefix = "x."\n')
+    monkeypatch.setenv("MAILRIVER_KAFKA__BOOTSTRAP", "b:2")
+    loaded = settings.load(path)
+    assert (loaded.kafka.bootstrap, loaded.kafka.prefix) == ("b:2", "x.")
+
+
+def test_kafka_can_be_named_in_one_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILRIVER_KAFKA", "broker.internal:9092")
+    assert settings.load().kafka.bootstrap == "broker.internal:9092"
+
+
+def test_a_tenant_is_named_by_its_table(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        '[tenants.acme]\nsending_domains = ["acme.test"]\nreturn_path_domain = "b.acme.test"\ntracking_url = "https://t"\n',
+    )
+    assert settings.load(path).tenants["acme"].name == "acme"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[delivry]\nmode = "live"', "delivry is not a setting; did you mean delivery?"),
+        ('[delivery]\nmod = "live"', "delivery.mod is not a setting; did you mean mode?"),
+        ("[tenants.acme]\ntracking_ur = 1", "tenants.acme.tracking_ur is not a setting; did you mean tracking_url?"),
+        ('[delivery]\nmode = "everyone"', "delivery.mode: Input should be 'sink' or 'live'"),
+        ("[delivery", "not TOML"),
+        ('[inbound]\nlisten = "25"', "inbound.listen: "),
+    ],
+)
+def test_errors_say_what_and_where(tmp_path: Path, text: str, said: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(SettingsError) as raised:
+        settings.load(path)
+    assert said in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_a_misspelt_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILRIVER_KAFK", "x:1")
+    with pytest.raises(SettingsError, match="MAILRIVER_KAFK is not a setting; did you mean MAILRIVER_KAFKA"):
+        settings.load()
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.toml: cannot be read"):
+        settings.load(tmp_path / "none.toml")
