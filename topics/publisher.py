@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from schemas.codec import Headers, encode
 from schemas.envelope import Event
@@ -60,7 +60,7 @@ class Publisher:
         self._source = source
         self._clock = clock
         self._names: dict[str, str] = {}
-        self._producer = Producer(cluster.producer_config(source, **settings))
+        self._producer = cluster.producer(source, **settings)
         self._ledger = _Ledger()
         self._settled = threading.Condition()
         self._waiting = 0
