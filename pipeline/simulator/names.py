@@ -15,8 +15,8 @@ import dns.name
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
-import dns.rdtypes.txtbase
 from dns.rdatatype import RdataType
+from dns.rdtypes.ANY.TXT import TXT
 
 from pipeline.simulator.config import Internet, Oddity
 
@@ -31,7 +31,7 @@ _INBOUND_HOST = "mx.mailriver.test"
 _CLOSED_HOST = "mx.closed.sim.test"
 
 
-class NameError(ValueError):
+class RecordError(ValueError):
     """A record that cannot be published; the message says why."""
 
 
@@ -53,12 +53,12 @@ class Zone:
     existing: dict[dns.name.Name, int] = field(default_factory=dict)
 
     def add(self, name: str, kind: str, *values: str) -> None:
-        """Add records given in the text of a zone file. Raises NameError."""
+        """Add records given in the text of a zone file. Raises RecordError."""
         at, rdtype, rdatas = _parsed(name, kind, values)
         self._put(at, rdtype, [*self.records.get((at, rdtype), []), *rdatas])
 
     def publish(self, name: str, kind: str, *values: str) -> None:
-        """Replace a name's records of one type; no values take them away. Raises NameError."""
+        """Replace a name's records of one type; no values take them away. Raises RecordError."""
         at, rdtype, rdatas = _parsed(name, kind, values)
         self._put(at, rdtype, rdatas)
 
@@ -149,14 +149,14 @@ def _add_host(zone: Zone, host: str, addresses: list[str]) -> None:
 
 def _parsed(name: str, kind: str, values: tuple[str, ...]) -> tuple[dns.name.Name, RdataType, list[dns.rdata.Rdata]]:
     if kind not in PUBLISHABLE:
-        raise NameError(f"type {kind!r} cannot be published here; use one of {', '.join(PUBLISHABLE)}")
+        raise RecordError(f"type {kind!r} cannot be published here; use one of {', '.join(PUBLISHABLE)}")
     try:
         at = dns.name.from_text(name.lower())
         rdatas = [_rdata(kind, value) for value in values]
     except (dns.exception.DNSException, ValueError) as error:
-        raise NameError(f"{kind} of {name!r:.80}: {error}") from error
+        raise RecordError(f"{kind} of {name!r:.80}: {error}") from error
     if not any(at.is_subdomain(root) for root in _ROOTS):
-        raise NameError(f"{name!r:.80} is not under .test, nor a reverse name of the simulator's addresses")
+        raise RecordError(f"{name!r:.80} is not under .test, nor a reverse name of the simulator's addresses")
     return at, dns.rdatatype.from_text(kind), rdatas
 
 
@@ -165,5 +165,5 @@ def _rdata(kind: str, value: str) -> dns.rdata.Rdata:
         # RFC 1035 section 3.3.14: strings of at most 255 octets each, which SPF, DKIM and DMARC join again.
         data = value.encode("utf-8")
         parts = [data[n : n + 255] for n in range(0, len(data), 255)] or [b""]
-        return dns.rdtypes.txtbase.TXTBase.__new_txt(parts)
+        return TXT(dns.rdataclass.IN, RdataType.TXT, parts)
     return dns.rdata.from_text(dns.rdataclass.IN, kind, value)

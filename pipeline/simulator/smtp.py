@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 import structlog
 
@@ -24,7 +24,7 @@ _SWEEP_SECONDS = 5.0
 _MOST_CONNECTIONS = 1000  # of one host, whatever the file allows
 
 
-class Visit(Post):
+class Visit(Post, Protocol):
     """A `Post` for one connection, told when it ends."""
 
     def leave(self) -> None: ...

@@ -43,9 +43,9 @@ class WitnessLog:
         self._log = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._next = self._recover()
         numbers = sorted(segments(folder))
-        self._segment = (numbers[-1] if numbers else 0) + 1
+        self._segment = numbers[-1] if numbers else 1
         self._body = self._open_segment()
-        self._offset = 0
+        self._offset = os.fstat(self._body).st_size
 
     def append(
         self,
@@ -117,7 +117,7 @@ class WitnessLog:
 
     def _open_segment(self) -> int:
         path = segment_path(self._folder, self._segment)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _next_segment(self) -> None:
         os.close(self._body)
