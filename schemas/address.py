@@ -243,13 +243,12 @@ def _a_label(label: str) -> str:
     # RFC 5895 section 2, lower case and NFC only: full-width letters and ideographic dots are refused, and so is a
     # letter that turns into an ASCII one (the Kelvin sign).
     mapped = unicodedata.normalize("NFC", label.lower())
-    if mapped.isascii():
-        # RFC 5891 section 5.4: an A-label must be the one that its U-label gives.
-        result = idna.alabel(idna.ulabel(mapped)).decode("ascii")
-        if result != mapped or not label.isascii():
-            raise idna.IDNAError("not an A-label")
-        return result
-    return idna.alabel(mapped).decode("ascii")
+    if not mapped.isascii():
+        return idna.alabel(mapped).decode("ascii")
+    if not label.isascii():
+        raise idna.IDNAError("a letter that turns into ASCII")
+    idna.ulabel(mapped)  # RFC 5891 section 5.4: refuses what is not the A-label of a valid U-label
+    return mapped
 
 
 def _visible(text: str, where: int) -> None:

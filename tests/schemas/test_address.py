@@ -211,6 +211,7 @@ NO_MAILBOXES = [
     ("News <news@brand.test> (daily)", "comments"),
     ("News\r\nBcc: ann@brand.test <news@brand.test>", "line break"),
     ('"News\r\nBcc: x" <news@brand.test>', "quoted string"),
+    ('"\r"x" <news@brand.test>', "quoted string"),
     ("News\r\n <news@brand.test>", "line break"),
     ("=?utf-8?q?Bank?= <news@brand.test>", "encoded word"),
     ("Bank \u202e <news@brand.test>", "reordering"),
