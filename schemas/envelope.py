@@ -64,7 +64,7 @@ class Event(BaseModel):
     tenant: Name = "default"
 
     @classmethod
-    def from_cause(cls, cause: str, *, occurred_at: datetime, **fields: object) -> Self:
+    def from_cause(cls, cause: str, /, *, occurred_at: datetime, **fields: object) -> Self:
         """Build the event that `cause` (text unique within the type) brought about.
 
         `cause` is what makes a repeat recognisable: "MESSAGE_ID/3" for a third attempt, a token, a Kafka position.

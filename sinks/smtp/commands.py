@@ -1,0 +1,179 @@
+"""What the core of the queue owner asks of its driver, and the questions it asks back. Data only.
+
+A driver carries each command out once, in the order in which `Owner.take` gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from schemas.envelope import MailEvent
+from schemas.lanes import MessageQueue
+from sinks.smtp.policy import Limits, Policy
+from sinks.smtp.queue import LaneRecord, Partition, Relaned, Session
+from sinks.smtp.state import Phase, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Connect to the next hop of this message's domain. Answer: `opened`, or `open_failed`."""
+
+    session: int
+    lane: str
+    command: MessageQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Write everything of this message but the final dot. Answer: `ready` when it is written, or `outcome`."""
+
+    session: int
+    attempt: int
+    command: MessageQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """Write the final dot, unless CLOCK_BOOTTIME is past `not_after`. Answer: `outcome`; `late` when it was past."""
+
+    session: int
+    not_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Cut the connection at once, without a dot. Nothing that it reports later is looked at."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Say QUIT and close: no attempt runs. Nothing that it reports later is looked at."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Write these facts. Answer: `acked` with the ticket, once all are acknowledged or one has failed."""
+
+    ticket: int
+    facts: tuple[MailEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    key: bytes
+    urgent: bool
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Read these records of the partition's lanes again. Answer: `bodies` with the ticket, once."""
+
+    ticket: int
+    partition: int
+    wanted: tuple[Wanted, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """A revoked partition has nothing left to wait for: give it up (and call `lost`)."""
+
+    partition: int
+
+
+Command = Open | Start | Dot | Drop | Close | Publish | Fetch | Drained
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A state to write. `value` None is a tombstone."""
+
+    partition: int
+    key: bytes
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """The next offset of a lane partition."""
+
+    partition: int
+    urgent: bool
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a record said when it was taken, so that its commit can be applied to what the entry is then."""
+
+    partition: Partition
+    key: bytes
+    phase: Phase | None  # None: a tombstone
+    result: Result | None
+    session: Session | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Written as one. `offsets` has both lanes of every partition in `records`, unchanged ones too.
+
+    Without offsets a transaction of an expelled member would commit; with them, and the group metadata of its
+    assignment, the broker refuses it.
+    """
+
+    number: int
+    records: tuple[Record, ...]
+    offsets: tuple[Offset, ...]
+    moves: tuple[Relaned, ...] = ()
+    written: tuple[Written, ...] = field(default=(), repr=False, compare=False)  # the core's own
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """The attempt may start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The message ends without an attempt: SUPPRESSED, CANCELLED or FAILED, with its reason."""
+
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not now, for a local cause; ask again at `until` (seconds since the epoch)."""
+
+    until: float
+    cause: str
+
+
+Verdict = Go | Refuse | Wait
+GO = Go()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the core asks while it decides; pure as far as it can see.
+
+    `admit` is asked at the moment an attempt starts: suppressions, controls, campaigns.
+    """
+
+    admit: Callable[[MessageQueue, float], Verdict] = lambda command, now: GO
+    policy: Callable[[MessageQueue], Policy] = lambda command: Policy()
+    limits: Callable[[str], Limits] = lambda lane: Limits()
+    scale: float = 1.0  # of retry waits and backoffs
+    sessions: int = 1_000  # connections of this worker, all sites together
+    cache_bytes: int = 64 * 1024 * 1024  # bodies of waiting messages kept in memory
+    batch: int = 2_000  # records after which a transaction takes no further partition
+    lanes: tuple[str, str] = ("mail.lanes.main", "mail.lanes.main.urgent")
+    worker: str = ""
+
+
+Bodies = dict[bytes, LaneRecord | None]
+"""The answer to `Fetch`: None for a record that is no longer there."""

@@ -1,0 +1,399 @@
+"""The queue owner: what becomes of every message of the partitions it owns. Pure: time comes in, commands come out.
+
+Owner is the one door; ledger.py (states, transactions, facts), dispatch.py (sites, connections) and cache.py (bodies)
+are its rooms. Kafka, SMTP, clocks and threads are the driver's: agent.py, or a simulation.
+
+How to drive it
+---------------
+One thread. `now` is wall time (seconds since the epoch) and orders schedules; `boot` is CLOCK_BOOTTIME (it counts
+while the machine sleeps or the process is stopped) and guards the final dot. After any call, carry out `take()`, in
+order.
+
+    assigned(partition, states, positions, now)  after a restore as topics/store.py does it. positions: the committed,
+                                    or first, offset of both lanes, by urgency
+    intake(partition, records, now) records of its lanes, each lane's in order; not before `assigned`
+    skipped(partition, urgent, offset)  a lane record that cannot be read went to the dead letters
+    transaction(now)                the next one or None; then write it, and call exactly one of
+    committed(number, boot, now)    boot: taken *before* the commit was asked for
+    aborted(number, now)            not committed for sure. If that is in doubt, the process must end
+    opened / open_failed / ready / outcome / late / closed
+                                    what sessions report, by the numbers of `Open`. What a session reports that the core
+                                    has dropped or closed is ignored
+    acked(ticket, ok, now)          the facts of a Publish
+    bodies(ticket, found, now)      the answer to a Fetch, exactly once for each, lost partitions' too
+    tick(now)                       ten times a second or more
+    pause() / resume(now)           no attempt may start (Kafka is away, a view is old) / may start again
+    revoke(partition, now)          no new attempt; `Drained` follows when the last dot is answered, and that written
+    lost(partition)                 forget it: at once on a loss, after Drained, or when the drain took too long
+
+A message is `sending` from the moment it is given to a connection, which may still be opening: at most one per
+connection. Its dot leaves (`Dot`) only when a transaction that wrote this `sending` is committed, and within 10 s of
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from schemas.lanes import Inline, MessageQueue
+from sinks.smtp.cache import Cache
+from sinks.smtp.commands import Bodies, Command, Drained, Rules, Transaction
+from sinks.smtp.dispatch import Dispatch
+from sinks.smtp.ledger import Ledger
+from sinks.smtp.policy import Limits
+from sinks.smtp.queue import Entry, Hold, LaneRecord, Partition, Relaned, Session, Site, Stage
+from sinks.smtp.state import Kind, Phase, Result, State, key_of, lane_name, message_id_of
+
+_SWEEP_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """A snapshot for metrics."""
+
+    messages: int  # queued, sending, or ended with facts owed
+    sending: int
+    owed: int  # messages whose facts are on their way
+    marks: int
+    sessions: int
+    unwritten: int
+    cached_bytes: int
+
+
+class Owner:
+    def __init__(self, rules: Rules | None = None) -> None:
+        self._rules = rules or Rules()
+        self._out: list[Command] = []
+        self._partitions: dict[int, Partition] = {}
+        self._ledger = Ledger(self._rules, self._out)
+        self._cache = Cache(self._rules.cache_bytes, self._out)
+        self._dispatch = Dispatch(self._rules, self._out, self._ledger, self._cache)
+        self._swept = 0.0
+
+    def take(self) -> list[Command]:
+        """The commands since the last call."""
+        out = self._out.copy()
+        self._out.clear()
+        return out
+
+    # Partitions
+
+    def assigned(
+        self, number: int, states: Iterable[tuple[bytes, State]], positions: dict[bool, int], now: float
+    ) -> None:
+        if number in self._partitions:
+            raise ValueError(f"partition {number} is owned already")
+        partition = self._partitions[number] = Partition(number, dict(positions))
+        bodies: list[Entry] = []
+        for key, state in states:
+            if state.phase >= Phase.DONE:
+                partition.marks[key] = state.offset << 2 | state.urgent << 1 | (state.phase is Phase.MOVED)
+                partition.windows.add(state.keep_until, key)
+                continue
+            # What has ended belongs to no site's queue any more, and its record names none.
+            site = self._dispatch.site(partition, state.lane) if state.lane else Site("", partition, Limits())
+            entry = partition.entries[key] = Entry(key, site, state)
+            if state.phase is Phase.QUEUED:
+                partition.expiry.add(state.expires_at, entry)
+            if state.phase is Phase.SENDING or state.result is not None:
+                bodies.append(entry)
+            else:
+                self._dispatch.schedule(entry, now)
+        self._cache.restore(partition, bodies)
+        for site in list(partition.sites.values()):
+            self._dispatch.pump(site, now)
+
+    def revoke(self, number: int, now: float) -> None:
+        partition = self._partitions.get(number)
+        if partition is None or partition.hold is not Hold.OWNED:
+            return
+        partition.hold = Hold.DRAINING
+        for session in self._of(partition):
+            if session.stage is not Stage.DOT:
+                # Whoever owns the partition next begins again: the peer has no dot, so it has no message.
+                if session.entry is not None:
+                    self._dispatch.abandon(session, now)
+                self._dispatch.drop(session)
+        self._check_drained(partition)
+
+    def lost(self, number: int) -> None:
+        partition = self._partitions.pop(number, None)
+        if partition is None:
+            return
+        partition.hold = Hold.GONE
+        for session in self._of(partition):
+            self._dispatch.drop(session)
+        for entry in partition.entries.values():
+            self._cache.free(entry)
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        return tuple(self._partitions)
+
+    def _of(self, partition: Partition) -> list[Session]:
+        return [session for session in self._dispatch.sessions.values() if session.site.partition is partition]
+
+    def _check_drained(self, partition: Partition) -> None:
+        if partition.hold is Hold.DRAINING and not self._of(partition) and not self._ledger.waits_for(partition):
+            partition.hold = Hold.DRAINED
+            self._out.append(Drained(partition.number))
+
+    # Intake
+
+    def intake(self, number: int, records: Sequence[LaneRecord], now: float) -> None:
+        partition = self._partitions.get(number)
+        if partition is None or partition.hold is not Hold.OWNED:
+            return
+        sites: dict[str, Site] = {}
+        fresh: list[Entry] = []
+        for record in records:
+            if record.offset < partition.positions[record.urgent]:
+                continue  # read twice: a seek, or a rebalance under way
+            partition.positions[record.urgent] = record.offset + 1
+            partition.touched = True
+            entry = self._admit(partition, record, now)
+            if entry is None:
+                continue
+            fresh.append(entry)
+            if entry.phase is Phase.QUEUED and (site := self._dispatch.schedule(entry, now)) is not None:
+                sites[site.lane] = site
+        for site in sites.values():
+            self._dispatch.pump(site, now)
+        if self._cache.full:
+            for entry in fresh:
+                if entry.phase is Phase.QUEUED and entry.result is None:
+                    self._cache.free(entry)
+
+    def skipped(self, number: int, urgent: bool, offset: int) -> None:
+        """The lane record at `offset` cannot be read and is dead-lettered: go past it."""
+        partition = self._partitions.get(number)
+        if partition is not None and partition.hold is Hold.OWNED:
+            partition.positions[urgent] = max(partition.positions[urgent], offset + 1)
+            partition.touched = True
+
+    def _admit(self, partition: Partition, record: LaneRecord, now: float) -> Entry | None:
+        """A new entry; None when the message is known."""
+        command = record.command
+        key = key_of(command.message_id)
+        place = record.offset << 1 | record.urgent
+        known = partition.entries.get(key)
+        mark = partition.marks.get(key)
+        if known is not None or mark is not None:
+            came_back = bool(command.moved_from) and (mark is not None and mark & 1 == 1)
+            if (known.offset if known is not None else (mark or 0) >> 1) == place:
+                return None  # this very record, read again after a restart
+            if not came_back:
+                self._ledger.repeat(partition, record, now)
+                return None
+            del partition.marks[key]
+        accepted = command.accepted_at.timestamp()
+        window = self._rules.policy(command).duplicate_window_s
+        due = command.send_at.timestamp() if command.send_at is not None else 0.0
+        state = State(
+            Phase.QUEUED, record.urgent, record.offset, lane_name(record.lane), command.attempts, int(accepted * 1000),
+            int(max(due, 0.0) * 1000), int(command.expires_at.timestamp()), int(accepted) + window,
+        )  # fmt: skip
+        entry = Entry(key, self._dispatch.site(partition, state.lane), state)
+        partition.entries[key] = entry
+        self._cache.hold(entry, record)
+        self._ledger.mark(entry)
+        if entry.expires_at <= now:
+            self._ledger.settle(entry, Result(Kind.EXPIRED, int(now * 1000)), now)
+        else:
+            partition.expiry.add(entry.expires_at, entry)
+        return entry
+
+    def bodies(self, ticket: int, found: Bodies, now: float) -> None:
+        site, answers = self._cache.answered(ticket, found)
+        for entry, record in answers:
+            gone = record is None
+            self._cache.hold(entry, record if record is not None else _stub(entry))
+            if entry.phase is Phase.SENDING:
+                # RFC 1047: the former owner may have written the dot.
+                self._ledger.settle(entry, self._doubt(entry, "owner_lost", now), now)
+                if not entry.ended:
+                    entry.next_at = int(now * 1000)
+                    entry.site.partition.expiry.add(entry.expires_at, entry)
+            elif entry.result is not None:
+                self._ledger.publish(entry)
+            elif gone:
+                self._ledger.settle(entry, Result(Kind.FAILED, int(now * 1000), reason="content_gone"), now)
+        if site is not None:
+            self._dispatch.pump(site, now)
+
+    # Transactions and facts
+
+    def transaction(self, now: float) -> Transaction | None:
+        return self._ledger.take(list(self._partitions.values()))
+
+    def committed(self, number: int, boot: float, now: float) -> None:
+        for session in self._ledger.committed(number, boot, now):
+            # `boot` is when the commit began: a stop of the process during the commit counts.
+            self._dispatch.release(session, session.committed if session.committed is not None else boot)
+        bodiless, self._ledger.bodiless = self._ledger.bodiless, []
+        for partition in self._partitions.values():
+            self._check_drained(partition)
+            if waiting := [entry for entry in bodiless if entry.site.partition is partition]:
+                self._cache.restore(partition, waiting)
+
+    def aborted(self, number: int, now: float) -> None:
+        self._ledger.aborted(number)
+
+    def acked(self, ticket: int, ok: bool, now: float) -> None:
+        entry = self._ledger.acked(ticket, ok)
+        if entry is None:
+            return
+        # Also of one that may go on at once: what stands for a body that is gone must not be sent.
+        self._cache.free(entry)
+        if entry.phase is Phase.QUEUED and (site := self._dispatch.schedule(entry, now)) is not None:
+            self._dispatch.pump(site, now)
+
+    # Sessions
+
+    def opened(self, number: int, now: float) -> None:
+        if (session := self._dispatch.sessions.get(number)) is not None and session.stage is Stage.OPENING:
+            self._dispatch.opened(session, now)
+
+    def open_failed(self, number: int, result: Result, now: float, *, rest: bool = True) -> None:
+        """`rest`: the site refused or did not answer, so nothing new goes there for a while."""
+        session = self._dispatch.sessions.get(number)
+        if session is None or session.stage is not Stage.OPENING:
+            return
+        entry = session.entry
+        assert entry is not None
+        self._over(session, entry, result, now, keep=False, rest=rest)
+
+    def ready(self, number: int, boot: float) -> None:
+        """All but the dot is written (and flushed: bytes kept in a buffer could leave much later)."""
+        session = self._dispatch.sessions.get(number)
+        if session is not None and session.stage is Stage.TRANSFER:
+            session.stage = Stage.READY
+            self._dispatch.release(session, boot)
+
+    def late(self, number: int) -> None:
+        """The dot was not written: `not_after` had passed."""
+        session = self._dispatch.sessions.get(number)
+        if session is not None and session.stage is Stage.DOT:
+            self._dispatch.renew(session)
+
+    def outcome(self, number: int, result: Result, now: float, *, keep: bool, rest: bool = False) -> None:
+        """What became of the attempt. `keep`: the session can take another message. `rest`: as for `open_failed`."""
+        session = self._dispatch.sessions.get(number)
+        if session is not None and session.entry is not None and session.stage is not Stage.OPENING:
+            self._over(session, session.entry, result, now, keep=keep, rest=rest)
+
+    def closed(self, number: int, now: float) -> None:
+        """The connection is gone, without an attempt on it (with one, say `outcome` instead)."""
+        session = self._dispatch.sessions.get(number)
+        if session is None:
+            return
+        if session.entry is not None and session.stage is not Stage.DOT:
+            self._dispatch.abandon(session, now)
+        elif session.entry is not None:
+            self._ledger.settle(session.entry, self._doubt(session.entry, "reply_lost", now), now)
+        self._dispatch.free(session, now, keep=False)
+        self._check_drained(session.site.partition)
+
+    def _doubt(self, entry: Entry, reason: str, now: float) -> Result:
+        # While an entry is sending, `next_at` is when its attempt began.
+        started = max(1, entry.next_at)
+        return Result(Kind.UNKNOWN, int(now * 1000), started, stage="dot", reason=reason, worker=self._rules.worker)
+
+    def _over(self, session: Session, entry: Entry, result: Result, now: float, *, keep: bool, rest: bool) -> None:
+        if not result.started_at and result.kind is not Kind.UNKNOWN:
+            entry.attempts -= 1  # a local cause: no attempt was made
+        if rest:
+            self._dispatch.rest(session.site, now)
+        elif result.kind is Kind.DELIVERED:
+            session.site.failures = 0
+        self._ledger.settle(entry, result, now)
+        self._dispatch.free(session, now, keep=keep)
+        self._check_drained(session.site.partition)
+
+    # Control
+
+    def relane(self, message_id: str, to: Relaned, now: float) -> bool:
+        """Move a waiting message to another lane: `moved` here and `message.queue` there, in one transaction.
+
+        False when it is not one of ours, or is being sent.
+        """
+        key = key_of(message_id)
+        for partition in self._partitions.values():
+            entry = partition.entries.get(key)
+            if entry is None or entry.phase is not Phase.QUEUED or entry.result is not None:
+                continue
+            if partition.hold is not Hold.OWNED:
+                continue
+            entry.phase = Phase.MOVED
+            self._cache.free(entry)
+            self._ledger.mark(entry)
+            partition.moved.append(to)
+            return True
+        return False
+
+    def pause(self) -> None:
+        self._dispatch.running = False
+
+    def resume(self, now: float) -> None:
+        if not self._dispatch.running:
+            self._dispatch.resume(list(self._partitions.values()), now)
+
+    def tick(self, now: float) -> None:
+        self._ledger.republish()
+        for partition in self._partitions.values():
+            if partition.hold is Hold.OWNED:
+                self._tick(partition, now)
+        self._dispatch.tick(now)
+        if now - self._swept >= _SWEEP_S:
+            self._swept = now
+            self._dispatch.sweep(list(self._partitions.values()), now)
+
+    def _tick(self, partition: Partition, now: float) -> None:
+        sites: dict[str, Site] = {}
+        for entry in partition.due.due(now):
+            if entry.phase is Phase.QUEUED and (site := self._dispatch.schedule(entry, now)) is not None:
+                sites[site.lane] = site
+        for entry in partition.expiry.due(now):
+            if entry.phase is Phase.QUEUED and entry.result is None:
+                self._ledger.settle(entry, Result(Kind.EXPIRED, int(now * 1000)), now)
+            elif entry.phase <= Phase.SENDING:
+                partition.expiry.add(now, entry)  # under way: look again
+        for key in partition.windows.due(now):
+            if key in partition.marks and key not in partition.entries:
+                partition.dirty[key] = None
+        for site in sites.values():
+            self._dispatch.pump(site, now)
+
+    @property
+    def depth(self) -> Depth:
+        owned = self._partitions.values()
+        return Depth(
+            messages=sum(len(partition.entries) for partition in owned),
+            sending=sum(session.entry is not None for session in self._dispatch.sessions.values()),
+            owed=self._ledger.owed,
+            marks=sum(len(partition.marks) for partition in owned),
+            sessions=len(self._dispatch.sessions),
+            unwritten=sum(len(partition.dirty) for partition in owned),
+            cached_bytes=self._cache.used,
+        )
+
+
+def _stub(entry: Entry) -> LaneRecord:
+    """What stands for a lane record that is gone: enough for facts with the right ids."""
+    accepted = datetime.fromtimestamp(entry.accepted_at / 1000, UTC)
+    command = MessageQueue.from_cause(
+        message_id_of(entry.key),
+        occurred_at=accepted,
+        message_id=message_id_of(entry.key),
+        recipient_id="",
+        recipient_domain="",
+        recipient="",
+        idempotency_key="",
+        site="",
+        content=Inline(from_="", subject=""),
+        accepted_at=accepted,
+        expires_at=datetime.fromtimestamp(entry.expires_at, UTC),
+    )
+    return LaneRecord(entry.urgent, entry.offset >> 1, entry.site.lane, command, 0)

@@ -1,0 +1,288 @@
+"""Which message goes next, on which connection. Pure; part of the queue owner's core.
+
+Per site: urgent first, then in order of arrival; limits of connections, of messages per connection and per second; a
+rest after failures. Over all sites: the worker's connections, dealt in turn. What an outcome means is the ledger's.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import Final
+
+from sinks.smtp.cache import Cache
+from sinks.smtp.commands import Close, Command, Dot, Drop, Go, Open, Refuse, Rules, Start, Wait
+from sinks.smtp.ledger import Ledger
+from sinks.smtp.policy import backoff
+from sinks.smtp.queue import Entry, Hold, Partition, Session, Site, Stage
+from sinks.smtp.state import Kind, Phase, Result
+
+DOT_WITHIN: Final = 10.0  # seconds of CLOCK_BOOTTIME from the commit; less than the group's session time-out
+_PER_OPENING: Final = 4  # messages that wait for a connection under way before another is opened
+_BURST: Final = 0.1  # seconds by which a rate may run ahead: ticks are not exact
+_PER_FAILURE: Final = 600.0  # seconds after which a silent site's failures are forgotten
+
+
+class Dispatch:
+    def __init__(self, rules: Rules, out: list[Command], ledger: Ledger, cache: Cache) -> None:
+        self.running = True  # False: no attempt starts
+        self._rules = rules
+        self._out = out
+        self._ledger = ledger
+        self._cache = cache
+        self._number = 0
+        self.sessions: dict[int, Session] = {}
+        self._hungry: deque[Site] = deque()
+        self._wakes: list[tuple[float, int, Site]] = []
+        self._wake = 0
+
+    # Where messages wait
+
+    def site(self, partition: Partition, lane: str) -> Site:
+        site = partition.sites.get(lane)
+        if site is None:
+            site = partition.sites[lane] = Site(lane, partition, self._rules.limits(lane))
+        return site
+
+    def schedule(self, entry: Entry, now: float) -> Site | None:
+        """Put a queued message where it waits. Returns its site when it may go now: pump it."""
+        partition = entry.site.partition
+        if entry.next_at > now * 1000:
+            partition.due.add(entry.next_at / 1000, entry)
+            self._cache.free(entry)
+            return None
+        # Its site may have been forgotten while it waited, and be known again by another object.
+        entry.site = partition.sites.setdefault(entry.site.lane, entry.site)
+        entry.site.push(entry)
+        return entry.site
+
+    def pump(self, site: Site, now: float) -> None:
+        """Give the site's waiting messages to connections, as far as its limits allow."""
+        if site.partition.hold is not Hold.OWNED or not self.running:
+            return
+        while site.ready_urgent or site.ready:
+            if site.suspended_until > now:
+                self._wake_at(site, site.suspended_until)
+                return
+            queue = self._next(site)
+            if queue is None:
+                self._cache.want(site)
+                return
+            entry = queue[0]
+            if entry.phase is not Phase.QUEUED:
+                queue.popleft()  # it ended while it waited
+                continue
+            assert entry.body is not None
+            if (end := self._refused(entry, now)) is not None:
+                queue.popleft()
+                self._ledger.settle(entry, end[0], now, end[1])
+                continue
+            if not self._paced(site, now):
+                return
+            session = site.idle.pop() if site.idle else self._open(site, entry, now)
+            if session is None:
+                return
+            queue.popleft()
+            self._assign(session, entry, now)
+
+    def _next(self, site: Site) -> deque[Entry] | None:
+        """The queue whose head is to go: urgent first, but a body on its way holds nobody else up."""
+        for queue in (site.ready_urgent, site.ready):
+            if queue and (queue[0].body is not None or queue[0].phase is not Phase.QUEUED):
+                return queue
+        return None
+
+    def _refused(self, entry: Entry, now: float) -> tuple[Result, float] | None:
+        """What keeps the message from being tried at this moment, and until when."""
+        assert entry.body is not None
+        if entry.expires_at <= now:
+            return Result(Kind.EXPIRED, int(now * 1000)), 0.0
+        match self._rules.admit(entry.body.command, now):
+            case Go():
+                return None
+            case Refuse(result):
+                return result, 0.0
+            case Wait(until, cause):
+                return Result(Kind.HELD, int(now * 1000), reason=cause, worker=self._rules.worker), until
+
+    def _paced(self, site: Site, now: float) -> bool:
+        rate = site.limits.messages_per_second
+        if not rate:
+            return True
+        if site.tat - _BURST > now:
+            self._wake_at(site, site.tat - _BURST)
+            return False
+        return True
+
+    def _wake_at(self, site: Site, at: float) -> None:
+        if not site.wake_at or at < site.wake_at:
+            site.wake_at = at
+            self._wake += 1
+            heapq.heappush(self._wakes, (at, self._wake, site))
+
+    # Connections
+
+    def _open(self, site: Site, entry: Entry, now: float) -> Session | None:
+        if len(site.sessions) >= site.limits.connections:
+            return None
+        if site.opening and not entry.urgent and site.waiting <= site.opening * _PER_OPENING:
+            return None
+        if len(self.sessions) >= self._rules.sessions and not self._evict(site):
+            if not site.hungry:
+                site.hungry = True
+                self._hungry.append(site)
+            return None
+        self._number += 1
+        session = Session(self._number, site)
+        self.sessions[session.number] = session
+        site.sessions[session.number] = session
+        site.opening += 1
+        assert entry.body is not None
+        self._out.append(Open(session.number, site.lane, entry.body.command))
+        return session
+
+    def _evict(self, wanting: Site) -> bool:
+        """Close the connection that has been idle for longest, of a site where nothing waits."""
+        idle = [session for session in self.sessions.values() if session.stage is Stage.IDLE]
+        spare = [session for session in idle if session.site is not wanting and not session.site.waiting]
+        if not spare:
+            return False
+        self._close(min(spare, key=lambda session: session.idle_since))
+        return True
+
+    def _assign(self, session: Session, entry: Entry, now: float) -> None:
+        entry.phase = Phase.SENDING
+        entry.attempts += 1
+        entry.next_at = int(now * 1000)  # while it is sending: when the attempt began
+        entry.session = session
+        session.entry = entry
+        session.committed = None
+        self._ledger.mark(entry)
+        if (rate := session.site.limits.messages_per_second) > 0:
+            session.site.tat = max(session.site.tat, now) + 1.0 / rate
+        if session.stage is Stage.IDLE:
+            self._start(session, entry)
+
+    def _start(self, session: Session, entry: Entry) -> None:
+        assert entry.body is not None
+        session.stage = Stage.TRANSFER
+        session.sent += 1
+        self._out.append(Start(session.number, entry.attempts, entry.body.command))
+
+    def opened(self, session: Session, now: float) -> None:
+        session.site.opening -= 1
+        entry = session.entry
+        session.stage = Stage.IDLE
+        session.idle_since = now
+        if entry is not None:
+            # Connecting took its time: what held when the message was chosen is asked again at the attempt.
+            if not self.running:
+                self.abandon(session, now)
+            elif (end := self._refused(entry, now)) is not None:
+                session.entry = None
+                entry.attempts -= 1
+                self._ledger.settle(entry, end[0], now, end[1])
+            else:
+                self._start(session, entry)
+        if session.entry is None:
+            session.site.idle.append(session)
+            self.pump(session.site, now)
+
+    def release(self, session: Session, boot: float) -> None:
+        """Let the dot go if its commit is known and fresh; ask for a fresh commit if it is old."""
+        if session.stage is not Stage.READY or session.committed is None:
+            return
+        if boot - session.committed > DOT_WITHIN:
+            self.renew(session)
+        else:
+            session.stage = Stage.DOT
+            self._out.append(Dot(session.number, session.committed + DOT_WITHIN))
+
+    def renew(self, session: Session) -> None:
+        """The commit is too old: another owner may have been named since. A new commit tells."""
+        assert session.entry is not None
+        session.stage = Stage.READY
+        session.committed = None
+        self._ledger.mark(session.entry)
+
+    def abandon(self, session: Session, now: float) -> None:
+        """The attempt ends before its dot: it did not happen."""
+        entry = session.entry
+        assert entry is not None
+        session.entry = None
+        entry.session = None
+        entry.phase = Phase.QUEUED
+        entry.attempts -= 1
+        entry.next_at = int(now * 1000)
+        self._ledger.mark(entry)
+        entry.site.push_front(entry)
+
+    def free(self, session: Session, now: float, *, keep: bool) -> None:
+        """The session's attempt is over."""
+        session.entry = None
+        session.committed = None
+        site = session.site
+        if keep and session.sent < site.limits.messages_per_connection and site.partition.hold is Hold.OWNED:
+            session.stage = Stage.IDLE
+            session.idle_since = now
+            site.idle.append(session)
+        elif keep:
+            self._close(session)
+        else:
+            self.gone(session)
+        self.pump(site, now)
+        self._feed(now)
+
+    def _close(self, session: Session) -> None:
+        self._out.append(Close(session.number))
+        self.gone(session)
+
+    def drop(self, session: Session) -> None:
+        self._out.append(Drop(session.number))
+        self.gone(session)
+
+    def gone(self, session: Session) -> None:
+        site = session.site
+        self.sessions.pop(session.number, None)
+        if site.sessions.pop(session.number, None) is not None and session.stage is Stage.OPENING:
+            site.opening -= 1
+        if session in site.idle:
+            site.idle.remove(session)
+
+    def rest(self, site: Site, now: float) -> None:
+        """A failed connection or a 421: nothing new for a while."""
+        if site.suspended_until <= now:
+            site.failures += 1
+            site.suspended_until = now + backoff(site.failures, self._rules.scale)
+
+    def _feed(self, now: float) -> None:
+        """Connections are free again: sites that waited for one, in turn."""
+        while self._hungry and len(self.sessions) < self._rules.sessions:
+            site = self._hungry.popleft()
+            site.hungry = False
+            self.pump(site, now)
+
+    # Time
+
+    def tick(self, now: float) -> None:
+        while self._wakes and self._wakes[0][0] <= now:
+            site = heapq.heappop(self._wakes)[2]
+            site.wake_at = 0.0
+            self.pump(site, now)
+        self._feed(now)
+
+    def sweep(self, partitions: list[Partition], now: float) -> None:
+        """Close what has been idle for long, forget sites where nothing is."""
+        for session in [s for s in self.sessions.values() if s.stage is Stage.IDLE]:
+            if now - session.idle_since >= session.site.limits.idle_s:
+                self._close(session)
+        for partition in partitions:
+            for site in [site for site in partition.sites.values() if site.unused(now)]:
+                if not site.failures or now - site.suspended_until >= _PER_FAILURE:
+                    del partition.sites[site.lane]
+
+    def resume(self, partitions: list[Partition], now: float) -> None:
+        self.running = True
+        for partition in partitions:
+            for site in list(partition.sites.values()):
+                self.pump(site, now)

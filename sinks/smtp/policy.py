@@ -1,0 +1,60 @@
+"""When a message is tried again, and what bounds the traffic to one site. Plain values; where they come from is the
+agent's.
+
+RFC 5321 section 4.5.4.1: a retry interval of at least 30 minutes, give up after 4 to 5 days; two tries in the first
+hour, then every two or three hours. First retries here come sooner, as all large senders do: greylisting ends within
+minutes, and what must wait longer says so by its reply.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.envelope import Stream
+from schemas.tenant import OnDoubt
+
+_MINUTE: Final = 60.0
+_HOUR: Final = 3600.0
+
+# The wait after the first attempt, after the second, …; the last one repeats until the message expires.
+BULK: Final = (5 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE, _HOUR, 2 * _HOUR, 4 * _HOUR, 8 * _HOUR)
+TRANSACTIONAL: Final = (_MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 20 * _MINUTE, _HOUR, 2 * _HOUR)
+
+# A site that refuses connections: the wait doubles with each failure in a row.
+_BACKOFF_FIRST: Final = 10.0
+_BACKOFF_MOST: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How one message is treated: by its tenant and stream."""
+
+    on_doubt: OnDoubt = "give_up"
+    duplicate_window_s: int = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one site may be asked to take from this owner."""
+
+    connections: int = 10
+    messages_per_connection: int = 100
+    messages_per_second: float = 0.0  # 0: no limit
+    idle_s: float = 60.0
+
+
+def retry_wait(stream: Stream, attempts: int, key: bytes, scale: float = 1.0) -> float:
+    """Seconds from the `attempts`-th attempt to the next.
+
+    `key` spreads messages by up to a tenth, the same way every time: what was deferred in one minute does not come
+    back in one second.
+    """
+    waits = BULK if stream.is_bulk else TRANSACTIONAL
+    spread = 1.0 + (key[-1] + attempts * 61) % 256 / 2560
+    return waits[min(attempts, len(waits)) - 1] * spread * scale
+
+
+def backoff(failures: int, scale: float = 1.0) -> float:
+    """Seconds for which a site rests after its `failures`-th failed connection, or 421, in a row."""
+    return min(_BACKOFF_FIRST * 2.0 ** min(failures - 1, 16), _BACKOFF_MOST) * scale
