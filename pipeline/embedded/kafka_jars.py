@@ -74,13 +74,15 @@ def fetch_by_jgo(jar: LockedJar, folder: Path, advance: Advance) -> Path:
     return path
 
 
-def bring_jars(lock: Lock, folder: Path, *, progress: bool, fetch: Fetch = fetch_by_jgo) -> tuple[Path, ...]:
+def bring_jars(
+    lock: Lock, folder: Path, *, progress: bool, fetch: Fetch = fetch_by_jgo, pause: float = _PAUSE
+) -> tuple[Path, ...]:
     """Verified paths in class path order; raises KafkaUnavailable when a jar is missing and cannot be fetched."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [jar for jar in lock.jars if not _intact(jar, folder / jar.filename)]
     if wanted:
         _log.info("kafka_jars_missing", missing=len(wanted), of=len(lock.jars))
-        _fetch_all(wanted, folder, progress, fetch)
+        _fetch_all(wanted, folder, progress, fetch, pause)
     return tuple(folder / jar.filename for jar in lock.jars)
 
 
@@ -90,7 +92,7 @@ def _intact(jar: LockedJar, path: Path) -> bool:
     return file_sha256(path) == jar.sha256
 
 
-def _fetch_all(wanted: list[LockedJar], folder: Path, progress: bool, fetch: Fetch) -> None:
+def _fetch_all(wanted: list[LockedJar], folder: Path, progress: bool, fetch: Fetch, pause: float) -> None:
     bar = Progress(
         TextColumn("Apache Kafka (once)"),
         BarColumn(),
@@ -102,7 +104,7 @@ def _fetch_all(wanted: list[LockedJar], folder: Path, progress: bool, fetch: Fet
     )
     task = bar.add_task("jars", total=sum(jar.size for jar in wanted))
     with bar, ThreadPoolExecutor(_PARALLEL, thread_name_prefix="kafka-jars") as pool:
-        results = [pool.submit(_fetch_one, jar, folder, lambda n: bar.advance(task, n), fetch) for jar in wanted]
+        results = [pool.submit(_fetch_one, jar, folder, lambda n: bar.advance(task, n), fetch, pause) for jar in wanted]
         try:
             for result in as_completed(results):
                 result.result()
@@ -112,7 +114,7 @@ def _fetch_all(wanted: list[LockedJar], folder: Path, progress: bool, fetch: Fet
             raise KafkaUnavailable(f"its jars are not in the cache and cannot be fetched ({_brief(error)}).") from error
 
 
-def _fetch_one(jar: LockedJar, folder: Path, advance: Advance, fetch: Fetch) -> None:
+def _fetch_one(jar: LockedJar, folder: Path, advance: Advance, fetch: Fetch, pause: float) -> None:
     for attempt in range(1, _ATTEMPTS + 1):
         counted = 0
 
@@ -134,7 +136,7 @@ def _fetch_one(jar: LockedJar, folder: Path, advance: Advance, fetch: Fetch) -> 
             _log.warning("kafka_jar_failed", jar=jar.filename, attempt=attempt, error=type(error).__name__)
             if attempt == _ATTEMPTS:
                 raise
-            time.sleep(_PAUSE * 2 ** (attempt - 1))
+            time.sleep(pause * 2 ** (attempt - 1))
 
 
 def _brief(error: Exception) -> str:

@@ -45,7 +45,8 @@ if os.getppid() == int(sys.argv[1]):
     os.execvp(sys.argv[2], sys.argv[2:])
 """
 
-_WATCH = 'read -r _; kill -KILL -- "-$1"'  # the pipe never carries a line: read returns when its last writer is gone
+# The pipe never carries a line: read returns when its last writer is gone. POSIX: only `-s` lets dash take a `--`.
+_WATCH = 'read -r _; kill -s KILL -- "-$1"'
 
 
 class Leash(Enum):
