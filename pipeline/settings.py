@@ -3,7 +3,7 @@ suggests one.
 
 The file is `mailriver.toml` in the current folder, or the one that `MAILRIVER_CONFIG` names. A variable names a
 setting by its path: `MAILRIVER_DELIVERY__MODE=live`. `MAILRIVER_KAFKA=host:port` is short for
-`MAILRIVER_KAFKA__BOOTSTRAP`. Secrets are files in `secrets`; none is ever a setting.
+`MAILRIVER_KAFKA__BOOTSTRAP`. Secrets are files in the secrets folder, made on first use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline import places
@@ -39,12 +39,13 @@ class KafkaSettings(_Section):
     bootstrap: str = ""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
     group_protocol: Literal["consumer", "classic"] = "consumer"
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    sasl_username: str = ""
-    ssl_ca_file: Path | None = None
-    ssl_certificate_file: Path | None = None
-    ssl_key_file: Path | None = None
+    sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    username: str = ""
+    password_file: Path | None = None
+    tls: bool = False
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
 
 
 class ClickHouseSettings(_Section):
@@ -52,6 +53,9 @@ class ClickHouseSettings(_Section):
     database: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")] = "mailriver"
     user: str = "mailriver"
     reader: str = "analyst"
+    password: SecretStr | None = None
+    """Of `user`; best given by a variable. When absent, the file `clickhouse.password` in the secrets folder."""
+    reader_password: SecretStr | None = None
 
 
 class DeliverySettings(_Section):
@@ -91,6 +95,7 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     inbound: InboundSettings = InboundSettings()
     tracking: TrackingSettings = TrackingSettings()
+    pools: tuple[Name, ...] = ("default",)
     tenants: dict[Name, Tenant] = {}
 
     @field_validator("kafka", mode="before")
@@ -137,7 +142,7 @@ class _Environment(EnvSettingsSource):
 
 def load(path: Path | None = None) -> Settings:
     """The settings of this process. Raises SettingsError."""
-    path = path or _file_named_by_environment()
+    path = path or named_file()
     content: dict[str, Any] = {}
     if path is not None:
         try:
@@ -154,7 +159,8 @@ def load(path: Path | None = None) -> Settings:
         raise SettingsError("\n".join(f"{where}: {line}" for line in _explain(error))) from None
 
 
-def _file_named_by_environment() -> Path | None:
+def named_file() -> Path | None:
+    """The file that the environment or the current folder names."""
     if named := os.environ.get("MAILRIVER_CONFIG"):
         return Path(named)
     here = Path("mailriver.toml")

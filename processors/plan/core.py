@@ -25,10 +25,28 @@ from schemas.tenant import Tenant
 Headers = list[tuple[str, bytes]]
 
 MAX_KEY = 512  # bytes of an idempotency key
-RESERVED_HEADERS = frozenset({
-    "bcc", "cc", "date", "dkim-signature", "feedback-id", "from", "list-id", "list-unsubscribe",
-    "list-unsubscribe-post", "message-id", "mime-version", "received", "reply-to", "return-path", "sender", "subject", "to", "x-mailriver-id",
-})  # fmt: skip
+RESERVED_HEADERS = frozenset(
+    {
+        "bcc",
+        "cc",
+        "date",
+        "dkim-signature",
+        "feedback-id",
+        "from",
+        "list-id",
+        "list-unsubscribe",
+        "list-unsubscribe-post",
+        "message-id",
+        "mime-version",
+        "received",
+        "reply-to",
+        "return-path",
+        "sender",
+        "subject",
+        "to",
+        "x-mailriver-id",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,225 @@
+"""The whole of mailriver on this machine: broker, ClickHouse, simulated internet, every role.
+
+Decides what runs, where it keeps its data and on which ports, and in which order it starts; what a role does with its
+settings is the role's. The settings are written to `stack.toml` in the data folder, so that every child and every later
+command reads the same file.
+
+DATA/  stack.toml  secrets/  kafka/  clickhouse/  simulator/  logs/  run/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+import tomli_w
+
+from pipeline import secrets, wiring
+from pipeline.embedded.kafka import EmbeddedKafka, KafkaPlan, KafkaStartFailed, prepare
+from pipeline.embedded.ports import remembered_ports
+from pipeline.embedded.process import Child, launch
+from pipeline.roles import ROLES
+from pipeline.settings import Settings, load
+from pipeline.supervisor import Service, Supervisor
+from topics import admin
+
+_log = structlog.get_logger(__name__)
+
+STACK_FILE = "stack.toml"
+TENANT = "default"
+SENDING_DOMAIN = "brand.test"
+RETURN_PATH_DOMAIN = "bounces.brand.test"
+TRACKING_URL = "http://click.brand.test"
+RETRY_SCALE = 0.01  # a deferral of five minutes passes in three seconds, so that a demo sees it
+
+_START_LIMIT = 60.0
+_BROKER_LOOK = 0.5  # seconds between two looks whether a broker ended
+
+
+@dataclass(frozen=True, slots=True)
+class StackPlan:
+    data: Path
+    seed: int = 1
+    brokers: Literal[1, 3] = 1
+    progress: bool = True  # of the first download, on stderr
+
+
+class Stack:
+    """Everything that `mailriver up` runs, from `start` to `stop`."""
+
+    def __init__(self, plan: StackPlan) -> None:
+        self._plan = plan
+        self._data = plan.data.absolute()
+        self.supervisor = Supervisor()
+        self._kafka: EmbeddedKafka | None = None
+        self._keeper: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self.settings = Settings()
+
+    def start(self, say: Callable[[str], None] = lambda _: None) -> None:
+        """Start all and return when all works; `say` is told each step. Raises KafkaUnavailable, ServiceFailed."""
+        say("Kafka and Java")
+        distribution = prepare(self._plan.progress)
+        self._data.mkdir(parents=True, exist_ok=True)
+        self._kafka = EmbeddedKafka(KafkaPlan(self._data / "kafka", self._plan.brokers), distribution)
+        ports = remembered_ports(self._data / "ports.json", ("clickhouse", "inbound", "tracking", "dns", "page"))
+        say("broker, ClickHouse, simulated internet")
+        self.supervisor.start([self._clickhouse(ports["clickhouse"]), self._simulator(ports)])
+        with ThreadPoolExecutor(1) as pool:
+            broker = pool.submit(self._kafka.start)
+            self.supervisor.wait_ready(["clickhouse-server", "simulator"], _START_LIMIT)
+            broker.result()
+        self._keeper = threading.Thread(target=self._keep_brokers, name="brokers", daemon=True)
+        self._keeper.start()
+        self.settings = self._write_settings(ports)
+        say("topics")
+        admin.apply(wiring.cluster(self.settings), admin.Profile.EMBEDDED)
+        say("roles")
+        self.supervisor.start([self._role(name) for name in ROLES])
+        self.supervisor.wait_ready(list(ROLES), _START_LIMIT)
+        self._publish_dns()
+
+    def stop(self) -> None:
+        """End everything, the roles first. Safe to call after a failed start."""
+        self._stopping.set()
+        self.supervisor.stop()
+        if self._keeper is not None:
+            self._keeper.join()
+        if self._kafka is not None:
+            self._kafka.stop()
+
+    def kill_broker(self) -> None:
+        """kill -9 of the first broker; it is started again."""
+        assert self._kafka is not None
+        self._kafka.kill(0)
+
+    @property
+    def simulator(self) -> dict[str, Any]:
+        """What the simulator says of itself: dns, http, portmap, witness, sample_domain, …"""
+        content: dict[str, Any] = json.loads((self._data / "simulator" / "endpoints.json").read_text())
+        return content
+
+    def endpoints(self) -> dict[str, Any]:
+        """Where everything is, for people and tests. Holds the analysts' password, not the writer's."""
+        simulator = self.simulator
+        return {
+            "kafka": self.settings.kafka.bootstrap,
+            "clickhouse": {
+                "url": self.settings.clickhouse.url,
+                "user": self.settings.clickhouse.reader,
+                "password": wiring.reader_password(self.settings),
+                "database": self.settings.clickhouse.database,
+            },
+            "inbound_smtp": self.settings.inbound.listen,
+            "tracking": f"http://{self.settings.tracking.listen}",
+            "witness": simulator["witness"],
+            "mails": simulator["http"],
+            "sample_domain": simulator["sample_domain"],
+            "data": str(self._data),
+        }
+
+    def _write_settings(self, ports: dict[str, int]) -> Settings:
+        assert self._kafka is not None
+        simulator = self.simulator
+        content = {
+            "data": str(self._data),
+            "kafka": {"bootstrap": self._kafka.bootstrap},
+            "clickhouse": {"url": f"http://127.0.0.1:{ports['clickhouse']}"},
+            "delivery": {
+                "mode": "sink",
+                "port_map": simulator["portmap"],
+                "nameservers": [simulator["dns"]],
+                "ehlo_name": f"mta.{SENDING_DOMAIN}",
+                "retry_scale": RETRY_SCALE,
+            },
+            "inbound": {"listen": f"127.0.0.1:{ports['inbound']}"},
+            "tracking": {"listen": f"127.0.0.1:{ports['tracking']}"},
+            "tenants": {
+                TENANT: {
+                    "sending_domains": [SENDING_DOMAIN],
+                    "return_path_domain": RETURN_PATH_DOMAIN,
+                    "tracking_url": TRACKING_URL,
+                }
+            },
+        }
+        path = self._data / STACK_FILE
+        draft = path.with_suffix(".draft")
+        draft.write_text("# Written by each start of the stack on this machine.\n" + tomli_w.dumps(content))
+        draft.replace(path)
+        return load(path)
+
+    def _clickhouse(self, port: int) -> Service:
+        folder = self._data / "secrets"
+        environment = os.environ | {
+            "MAILRIVER_CLICKHOUSE__PASSWORD": secrets.password(folder, "clickhouse"),
+            "MAILRIVER_CLICKHOUSE__READER_PASSWORD": secrets.password(folder, "reader"),
+        }
+        ready = self._data / "run" / "clickhouse-server.ready"
+        argv = ["pipeline.embedded.clickhouse", "--data", str(self._data / "clickhouse"), "--port", str(port)]
+        return self._service("clickhouse-server", [*argv, "--ready-file", str(ready)], ready, environment)
+
+    def _simulator(self, ports: dict[str, int]) -> Service:
+        folder = self._data / "simulator"
+        argv = ["pipeline.simulator", "--data", str(folder), "--seed", str(self._plan.seed)]
+        argv += ["--inbound", f"127.0.0.1:{ports['inbound']}", "--tracking", f"127.0.0.1:{ports['tracking']}"]
+        argv += ["--dns-port", str(ports["dns"]), "--http-port", str(ports["page"])]
+        return self._service("simulator", argv, folder / "endpoints.json", dict(os.environ))
+
+    def _role(self, name: str) -> Service:
+        ready = self._data / "run" / f"{name}.ready"
+        argv = ["pipeline", "run", name, "--ready-file", str(ready)]
+        environment = os.environ | {"MAILRIVER_CONFIG": str(self._data / STACK_FILE)}
+        return self._service(name, argv, ready, environment, drain=ROLES[name].drain)
+
+    def _service(
+        self, name: str, module: list[str], ready: Path, environment: dict[str, str], drain: float = 15.0
+    ) -> Service:
+        log = self._data / "logs" / f"{name}.log"
+
+        def start() -> Child:
+            return launch(name, [sys.executable, "-m", *module], log=log, env=environment)
+
+        return Service(name, start, ready, drain)
+
+    def _keep_brokers(self) -> None:
+        """A broker that ended is started again."""
+        assert self._kafka is not None
+        while not self._stopping.wait(_BROKER_LOOK):
+            for broker in self._kafka.ended():
+                _log.warning("broker_ended", broker=broker)
+                with suppress(KafkaStartFailed):  # logged where it is raised; the next look tries again
+                    self._kafka.start_broker(broker)
+
+    def _publish_dns(self) -> None:
+        """Put our own records (DKIM keys, SPF, DMARC) into the simulated internet, as an operator would in real DNS."""
+        for name, value in wiring.sender_records(self.settings).items():
+            _post(f"{self.simulator['http']}/api/dns", {"name": name, "type": "TXT", "values": [value]})
+
+
+@contextmanager
+def running(plan: StackPlan, say: Callable[[str], None] = lambda _: None) -> Iterator[Stack]:
+    """A started stack; stopped on the way out, also when its start failed."""
+    stack = Stack(plan)
+    try:
+        stack.start(say)
+        yield stack
+    finally:
+        stack.stop()
+
+
+def _post(url: str, content: dict[str, Any]) -> None:
+    request = urllib.request.Request(  # noqa: S310  # the simulator's own page, on loopback
+        url, json.dumps(content).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10):  # noqa: S310
+        pass

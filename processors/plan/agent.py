@@ -1,0 +1,126 @@
+"""Wire `plan` to its topics: `mail.sends` in; recipients, acceptances and lane commands out, then the offset.
+
+Order of a batch: the whole batch is decided before anything is written, so that a record for the dead letters does not
+make its neighbours go out twice. Then the address is published, the acceptance, and last the lane command; the loop
+waits for the acks of all, then commits. A crash in between repeats all of it: facts with the same ids, and a command
+that the lane's owner drops as known.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from processors.plan.core import Accepted, Decision, Headers, Rejected, Rules, Send, Unreadable, Unready, decide
+from schemas.codec import decode
+from schemas.state import CampaignSet, RecipientSeen, SiteLearned
+from schemas.tenant import Tenant
+from topics import admin, loop
+from topics.kafka import Cluster
+from topics.loop import Later, Never
+from topics.publisher import Publisher
+from topics.record import Record
+from topics.registry import CAMPAIGNS, LANES, LANES_URGENT, SENDS, SENDS_URGENT, SITES
+from topics.view import View
+from topics.view_reader import Reader
+
+GROUP = "plan"
+_REMEMBERED = 100_000  # recipients whose address was published lately
+
+
+@dataclass(frozen=True, slots=True)
+class PlanConfig:
+    cluster: Cluster
+    tenants: Mapping[str, Tenant]
+    pools: frozenset[str]
+    recipient_secret: bytes
+
+
+def run(config: PlanConfig, stop: threading.Event, ready: Callable[[], None]) -> None:
+    rules = Rules(config.tenants, config.pools, config.recipient_secret, admin.partitions(config.cluster, LANES))
+    with closing(Reader(config.cluster, GROUP)) as reader, Publisher(config.cluster, GROUP) as publisher:
+        planner = Planner(rules, KnownViews(config.cluster, reader), publisher)
+        loop.run(config.cluster, GROUP, (SENDS_URGENT, SENDS), planner.handle, stop, publisher=publisher, ready=ready)
+
+
+class KnownViews:
+    """What `plan` knows, from the views of two topics."""
+
+    def __init__(self, cluster: Cluster, reader: Reader) -> None:
+        self._campaigns = View(cluster, CAMPAIGNS, _campaign, reader=reader)
+        self._sites = View(cluster, SITES, _site, reader=reader)
+        reader.start()
+
+    def campaign(self, tenant: str, campaign_id: str) -> CampaignSet | None:
+        return self._campaigns.get(f"{tenant}/{campaign_id}")
+
+    def site(self, domain: str) -> tuple[str, str]:
+        return self._sites.get(domain) or (domain, "")
+
+    def as_of(self, now: datetime) -> datetime:
+        """Until when the campaigns are surely all known."""
+        age = self._campaigns.age()
+        return now - timedelta(seconds=age) if age < 86_400 else datetime.min.replace(tzinfo=UTC)
+
+
+class Planner:
+    """Handles batches of the loop, on its thread."""
+
+    def __init__(self, rules: Rules, known: KnownViews, publisher: Publisher) -> None:
+        self._rules = rules
+        self._known = known
+        self._publisher = publisher
+        self._published: OrderedDict[str, str] = OrderedDict()
+
+    def handle(self, records: Sequence[Record]) -> None:
+        as_of = self._known.as_of(datetime.now(UTC))
+        decisions = [self._decide(record, as_of) for record in records]
+        for record, decision in zip(records, decisions, strict=True):
+            match decision:
+                case Accepted():
+                    self._accept(decision, record.position)
+                case Rejected(fact):
+                    self._publisher.publish(fact)
+
+    def _decide(self, record: Record, as_of: datetime) -> Decision:
+        headers: Headers = [(name, value) for name, value in record.headers if value is not None]
+        at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+        decision = decide(Send(record.key, record.value, headers, at, record.position), self._rules, self._known, as_of)
+        match decision:
+            case Unreadable(reason):
+                raise Never(reason, record)
+            case Unready(reason):
+                raise Later(reason)
+        return decision
+
+    def _accept(self, accepted: Accepted, position: str) -> None:
+        if not self._published_lately(accepted.recipient, position):
+            self._publisher.publish(accepted.recipient)
+        self._publisher.publish(accepted.accepted)
+        if accepted.scheduled is not None:
+            self._publisher.publish(accepted.scheduled)
+        lane = LANES_URGENT if accepted.urgent else LANES
+        self._publisher.publish(accepted.queue, topic=lane, partition=accepted.partition)
+
+    def _published_lately(self, recipient: RecipientSeen, position: str) -> bool:
+        # The topic is compacted: publishing the same address for each of a person's mails would only feed the cleaner.
+        # The record that published it is remembered: if that one comes again, its acks may not have come.
+        by = self._published.setdefault(recipient.recipient_id, position)
+        self._published.move_to_end(recipient.recipient_id)
+        if len(self._published) > _REMEMBERED:
+            self._published.popitem(last=False)
+        return by != position
+
+
+def _campaign(record: Record) -> CampaignSet | None:
+    event = decode(record.value, record.headers)
+    return event if isinstance(event, CampaignSet) else None
+
+
+def _site(record: Record) -> tuple[str, str] | None:
+    event = decode(record.value, record.headers)
+    return (event.site, event.provider) if isinstance(event, SiteLearned) else None
