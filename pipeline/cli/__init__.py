@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import data, operate, stack, topics
+from pipeline.cli import data, demo, operate, stack, topics
 from pipeline.cli.output import Failure
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+demo.register(app)
 stack.register(app)
 operate.register(app)
 data.register(app)

@@ -40,7 +40,7 @@ def up(
         raise Failure("--brokers is 1 or 3", status=2)
     configure_logs()
     console = Console(stderr=True)
-    with _stack(StackPlan(places.data(), seed=seed, brokers=3 if brokers == 3 else 1), console) as stack:
+    with started(StackPlan(places.data(), seed=seed, brokers=3 if brokers == 3 else 1), console) as stack:
         found = stack.endpoints()
         if endpoints is not None:
             _write_private(endpoints, json_text.dumps(found, indent=2))
@@ -110,7 +110,7 @@ def clean(
 
 
 @contextmanager
-def _stack(plan: StackPlan, console: Console) -> Iterator[Stack]:  # noqa: F821  # imported where used: it needs the extra
+def started(plan: StackPlan, console: Console) -> Iterator[Stack]:  # noqa: F821  # imported where used: it needs the extra
     from pipeline.embedded.kafka import KafkaStartFailed, KafkaUnavailable
     from pipeline.embedded.stack import running
     from pipeline.supervisor import ServiceFailed

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.output import JsonOption, print_rows
+from pipeline import wiring
+from pipeline.cli.output import Failure, JsonOption, print_rows
+from pipeline.cli.session import loaded
+from pipeline.settings import SettingsError
 from topics import admin
+from topics.errors import Later, Never
+from topics.kafka import Cluster
 from topics.registry import TOPICS
 
 app = typer.Typer(no_args_is_help=True, help="Topics: what is declared, and the broker's drift from it.")
@@ -34,3 +40,39 @@ def list_(json: JsonOption = False) -> None:
         for topic in TOPICS
     ]
     print_rows(columns, rows, as_json=json, title="partitions: embedded / production")
+
+
+@app.command()
+def plan(profile: ProfileOption = admin.Profile.PRODUCTION, json: JsonOption = False) -> None:
+    """What `apply` would change, and what differs that it leaves to people."""
+    try:
+        changes = admin.plan(_cluster(), profile)
+    except (Later, Never) as error:
+        raise Failure(f"the broker does not answer: {error}") from None
+    _print(changes, json)
+
+
+@app.command()
+def apply(profile: ProfileOption = admin.Profile.PRODUCTION, json: JsonOption = False) -> None:
+    """Create missing topics and alter settings; deletes nothing, shrinks nothing."""
+    try:
+        changes = admin.apply(_cluster(), profile)
+    except (Later, Never) as error:
+        raise Failure(f"the broker does not take it: {error}") from None
+    _print(changes, json)
+
+
+def _cluster() -> Cluster:
+    try:
+        return wiring.cluster(loaded())
+    except SettingsError as error:
+        raise Failure(str(error), status=2) from None
+
+
+def _print(changes: Sequence[admin.Change], as_json: bool) -> None:
+    columns = ("topic", "change", "setting", "found", "wanted", "left because")
+    rows = [(c.topic, c.kind, c.setting, c.found, c.wanted, c.obstacle) for c in changes]
+    if rows or as_json:
+        print_rows(columns, rows, as_json=as_json)
+    else:
+        typer.echo("nothing differs")

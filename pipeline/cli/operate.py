@@ -1,0 +1,58 @@
+"""`mailriver send`: one mail from the command line, the way an upstream app sends it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated
+
+import orjson
+import typer
+from pydantic import ValidationError
+
+from pipeline import wiring
+from pipeline.cli.output import Failure, JsonOption, print_json
+from pipeline.cli.session import loaded
+from pipeline.settings import SettingsError
+from schemas import ids
+from schemas.sends import SendRequested
+from topics.errors import Later, Never
+from topics.publisher import Publisher
+from topics.registry import SENDS_URGENT
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(send)
+
+
+def send(
+    recipient: Annotated[str, typer.Argument(help="Whom to send to.")],
+    sender: Annotated[str, typer.Option("--from", help='Such as "News <news@brand.test>".')],
+    subject: Annotated[str, typer.Option(help="The subject.")],
+    text: Annotated[str, typer.Option(help="The text.")] = "",
+    html: Annotated[str | None, typer.Option(help="The HTML.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: the same key is mailed once.")] = None,
+    tenant: Annotated[str, typer.Option(help="Who sends.")] = "default",
+    json: JsonOption = False,
+) -> None:
+    """Publish one send to Kafka and say under which id its story can be read (`mailriver message ID`)."""
+    key = key or f"cli-{uuid.uuid4()}"
+    fields = {"recipient": recipient, "from": sender, "subject": subject, "tenant": tenant, "text": text or None}
+    value = {name: content for name, content in {**fields, "html": html}.items() if content is not None}
+    try:
+        SendRequested.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise Failure(f"{'.'.join(map(str, first['loc'])) or 'send'}: {first['msg']}", status=2) from None
+    try:
+        with Publisher(wiring.cluster(loaded()), "cli") as publisher:
+            publisher.send(SENDS_URGENT, key.encode(), orjson.dumps(value))
+            publisher.flush()
+    except SettingsError as error:
+        raise Failure(str(error), status=2) from None
+    except (Later, Never) as error:
+        raise Failure(f"Kafka did not take it: {error}") from None
+    message_id = ids.message_id(tenant, key)
+    if json:
+        print_json({"message_id": message_id, "idempotency_key": key})
+    else:
+        typer.echo(f"{message_id}  (key {key})")
