@@ -34,7 +34,7 @@ it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from schemas.lanes import Inline, MessageQueue
@@ -317,7 +317,8 @@ class Owner:
     def relane(self, message_id: str, to: Relaned, now: float) -> bool:
         """Move a waiting message to another lane: `moved` here and `message.queue` there, in one transaction.
 
-        False when it is not one of ours, or is being sent.
+        What it has been through goes with it: where it stood and its attempts. False when it is not one of ours, or is
+        being sent.
         """
         key = key_of(message_id)
         for partition in self._partitions.values():
@@ -329,7 +330,10 @@ class Owner:
             entry.phase = Phase.MOVED
             self._cache.free(entry)
             self._ledger.mark(entry)
-            partition.moved.append(to)
+            position = f"{self._rules.lanes[entry.urgent]}:{partition.number}:{entry.offset >> 1}"
+            # Attempts are facts by number: counted anew, the next would have the id of the first.
+            command = to.command.model_copy(update={"attempts": entry.attempts, "moved_from": position})
+            partition.moved.append(replace(to, command=command))
             return True
         return False
 
