@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from pipeline.cli.logs import configure_logs
 from pipeline.cli.output import Failure
 from pipeline.cli.session import loaded
 from pipeline.roles import ROLES
+
+if TYPE_CHECKING:  # it needs the extra `embedded`, which a production image does not have
+    from pipeline.embedded.stack import Stack, StackPlan
 
 
 def register(app: typer.Typer) -> None:
@@ -110,7 +113,7 @@ def clean(
 
 
 @contextmanager
-def started(plan: StackPlan, console: Console) -> Iterator[Stack]:  # noqa: F821  # imported where used: it needs the extra
+def started(plan: StackPlan, console: Console) -> Iterator[Stack]:
     from pipeline.embedded.kafka import KafkaStartFailed, KafkaUnavailable
     from pipeline.embedded.stack import running
     from pipeline.supervisor import ServiceFailed

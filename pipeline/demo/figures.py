@@ -16,8 +16,8 @@ SELECT countIf(late_bounce), min(accepted_at), max(ended_at)
 FROM v_messages WHERE {OURS} AND status != 'suppressed'
 """
 PROVIDERS = f"""
-SELECT provider, count() AS messages, countIf(status = 'delivered') AS delivered, countIf(status = 'bounced') AS bounced,
-       round(avg(attempts), 2) AS attempts
+SELECT provider, count() AS messages, countIf(status = 'delivered') AS delivered,
+       countIf(status = 'bounced') AS bounced, round(avg(attempts), 2) AS attempts
 FROM v_messages WHERE {OURS} GROUP BY provider ORDER BY messages DESC
 """
 FUNNEL = "SELECT * FROM v_campaign_funnel WHERE campaign_id = {name:String}"
@@ -52,7 +52,7 @@ class Figures:
         self._parameters = {"name": name}
 
     def statuses(self) -> dict[str, int]:
-        return {str(status): int(count) for status, count in self._rows(STATUSES)}
+        return {str(status): int(str(count)) for status, count in self._rows(STATUSES)}
 
     def by_message(self) -> dict[str, str]:
         return {str(message_id): str(status) for message_id, status in self._rows(BY_MESSAGE)}
@@ -60,7 +60,7 @@ class Figures:
     def summary(self) -> Summary:
         late, first, last = self._rows(SUMMARY)[0]
         seconds = (last - first).total_seconds() if isinstance(last, datetime) and isinstance(first, datetime) else 0.0
-        return Summary(self.statuses(), int(late), max(seconds, 0.0))
+        return Summary(self.statuses(), int(str(late)), max(seconds, 0.0))
 
     def providers(self) -> list[tuple[object, ...]]:
         return self._rows(PROVIDERS)
