@@ -12,6 +12,7 @@ from email.parser import BytesParser
 from html.parser import HTMLParser
 
 _LARGEST = 5_000_000  # bytes that are parsed
+_LONGEST_HTML = 300_000  # characters that are searched for URLs
 _MOST_PARTS = 50
 _MOST_URLS = 100
 _LONGEST_URL = 4096
@@ -44,7 +45,7 @@ def read(raw: bytes) -> Letter:
     headers = tuple((key, _one_line(value)) for key, value in message.raw_items())
     html = parts.get("text/html", "")
     found = _Urls()
-    found.feed(html)
+    found.feed(html[:_LONGEST_HTML])
     text = parts.get("text/plain", "")
     links = found.links or (_WEB.findall(text)[:_MOST_URLS] if not html else [])
     letter = Letter(headers, text, html, tuple(found.images), tuple(links))

@@ -56,7 +56,8 @@ class Simulator:
         self._given = arrangement
         self._plan = plan(arrangement.internet)
         self._published: dict[str, list[str]] = {}
-        self._listeners: list[SmtpListener] = []
+        self.listeners: list[SmtpListener] = []
+        self.receptions: list[Reception] = []
         self._nameserver = NameServer(self._plan.zone)
         self._runner: web.AppRunner | None = None
         self._closed_port = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -93,11 +94,11 @@ class Simulator:
             "odd_domains": given.internet.odd_domains(),
         }
         write_whole(ready, orjson.dumps(self.endpoints, option=orjson.OPT_INDENT_2))
-        log.info("simulator.ready", hosts=len(self._listeners), messages=self.witness.counts.total())
+        log.info("simulator.ready", hosts=len(self.listeners), messages=self.witness.counts.total())
 
     async def stop(self) -> None:
         """Stop listening, forget what is ahead, close the witness."""
-        await asyncio.gather(*(listener.stop() for listener in self._listeners))
+        await asyncio.gather(*(listener.stop() for listener in self.listeners))
         await self._nameserver.stop()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -140,6 +141,7 @@ class Simulator:
         port_map = {port_map_key(self._plan.inbound): str(self._given.inbound)}
         for provider in self._given.internet.provider:
             reception = self._reception(provider)
+            self.receptions.append(reception)
             tls = authority.context(tuple(host.name for host in provider.hosts)) if provider.starttls else None
             for host in provider.hosts:
                 listener = SmtpListener(
@@ -150,7 +152,7 @@ class Simulator:
                     self._given.internet.general.idle_seconds,
                 )
                 port = await ports.listen(f"smtp {host.name}", partial(listener.start, LOOPBACK))
-                self._listeners.append(listener)
+                self.listeners.append(listener)
                 for address in self._plan.addresses[host.name]:
                     port_map[port_map_key(address)] = f"{LOOPBACK}:{port}"
         # Bound and never listening: whoever connects is refused, and nobody else can take the port.

@@ -102,7 +102,10 @@ class Sender:
             return self.refusals.pop(0)
         content = envelope.content
         assert isinstance(content, bytes)
-        self.mails.append((envelope.mail_from or "", envelope.rcpt_tos[0], message_from_bytes(content)))
+        # aiosmtpd calls the null return path "<>".
+        self.mails.append(
+            ((envelope.mail_from or "").replace("<>", ""), envelope.rcpt_tos[0], message_from_bytes(content))
+        )
         return "250 OK"
 
     async def visited(self, request: web.Request) -> web.Response:
@@ -123,6 +126,11 @@ class World:
         """Where an SMTP host listens."""
         ports: dict[str, int] = orjson.loads((self.data / "ports.json").read_bytes())
         return "127.0.0.1", ports[f"smtp {name}"]
+
+    def port_map(self) -> dict[str, str]:
+        """Where an address of the simulated internet really is."""
+        found: dict[str, str] = orjson.loads(Path(self.simulator.endpoints["portmap"]).read_bytes())
+        return found
 
     @property
     def witness(self) -> Witness:
