@@ -178,16 +178,22 @@ class Owner:
         command = record.command
         key = key_of(command.message_id)
         place = record.offset << 1 | record.urgent
-        known = partition.entries.get(key)
-        mark = partition.marks.get(key)
-        if known is not None or mark is not None:
-            came_back = bool(command.moved_from) and (mark is not None and mark & 1 == 1)
-            if (known.offset if known is not None else (mark or 0) >> 1) == place:
+        was, moved = None, False
+        if (known := partition.entries.get(key)) is not None:
+            was, moved = known.offset, known.phase is Phase.MOVED
+        elif (mark := partition.marks.get(key)) is not None:
+            was, moved = mark >> 1, mark & 1 == 1
+        if was is not None:
+            if was == place:
                 return None  # this very record, read again after a restart
-            if not came_back:
+            # It left, and was sent back: later on the same lane. That can be read before the core hears that the
+            # transaction with both is committed. An earlier one is a way back that it has been and gone again.
+            newer = record.offset > was >> 1 or bool(was & 1) != record.urgent
+            if not (command.moved_from and moved and newer):
                 self._ledger.repeat(partition, record, now)
                 return None
-            del partition.marks[key]
+            partition.entries.pop(key, None)
+            partition.marks.pop(key, None)
         accepted = command.accepted_at.timestamp()
         window = self._rules.policy(command).duplicate_window_s
         due = command.send_at.timestamp() if command.send_at is not None else 0.0

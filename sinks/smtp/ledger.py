@@ -132,7 +132,10 @@ class Ledger:
                 case None:
                     partition.marks.pop(key, None)
                 case Phase.DONE | Phase.MOVED:
-                    entry = partition.entries.pop(key)
+                    entry = partition.entries.get(key)
+                    if entry is None or entry.phase is not item.phase:
+                        continue  # it moved away and is back already
+                    del partition.entries[key]
                     partition.marks[key] = entry.offset << 1 | (item.phase is Phase.MOVED)
                     partition.windows.add(entry.keep_until, key)
                 case Phase.SENDING:
