@@ -223,7 +223,9 @@ class Owner:
                     entry.next_at = int(now * 1000)
                     entry.site.partition.expiry.add(entry.expires_at, entry)
             elif entry.result is not None:
-                self._ledger.publish(entry)
+                # Asked for by its site, it came to this result in the meantime: not committed yet, so not to be told yet.
+                if site is None:
+                    self._ledger.publish(entry)
             elif gone:
                 self._ledger.settle(entry, Result(Kind.FAILED, int(now * 1000), reason="content_gone"), now)
         if site is not None:
