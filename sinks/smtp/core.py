@@ -373,7 +373,7 @@ class Owner:
             elif entry.phase <= Phase.SENDING:
                 partition.expiry.add(now, entry)  # under way: look again
         for key in partition.windows.due(now):
-            if key in partition.marks and key not in partition.entries:
+            if key in partition.marks:
                 partition.dirty[key] = None
         for site in sites.values():
             self._dispatch.pump(site, now)

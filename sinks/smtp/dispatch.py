@@ -32,6 +32,7 @@ class Dispatch:
         self._cache = cache
         self._number = 0
         self.sessions: dict[int, Session] = {}
+        self._idle: dict[int, Session] = {}  # the one that is idle for longest comes first
         self._hungry: deque[Site] = deque()
         self._wakes: list[tuple[float, int, Site]] = []
         self._wake = 0
@@ -79,7 +80,7 @@ class Dispatch:
                 continue
             if not self._paced(site, now):
                 return
-            session = site.idle.pop() if site.idle else self._open(site, entry, now)
+            session = self._unidle(site) if site.idle else self._open(site, entry)
             if session is None:
                 return
             queue.popleft()
@@ -122,7 +123,18 @@ class Dispatch:
 
     # Connections
 
-    def _open(self, site: Site, entry: Entry, now: float) -> Session | None:
+    def _unidle(self, site: Site) -> Session:
+        session = site.idle.pop()
+        del self._idle[session.number]
+        return session
+
+    def _rest_idle(self, session: Session, now: float) -> None:
+        session.stage = Stage.IDLE
+        session.idle_since = now
+        session.site.idle.append(session)
+        self._idle[session.number] = session
+
+    def _open(self, site: Site, entry: Entry) -> Session | None:
         if len(site.sessions) >= site.limits.connections:
             return None
         if site.opening and not entry.urgent and site.waiting <= site.opening * _PER_OPENING:
@@ -143,12 +155,11 @@ class Dispatch:
 
     def _evict(self, wanting: Site) -> bool:
         """Close the connection that has been idle for longest, of a site where nothing waits."""
-        idle = [session for session in self.sessions.values() if session.stage is Stage.IDLE]
-        spare = [session for session in idle if session.site is not wanting and not session.site.waiting]
-        if not spare:
-            return False
-        self._close(min(spare, key=lambda session: session.idle_since))
-        return True
+        for session in self._idle.values():
+            if session.site is not wanting and not session.site.waiting:
+                self._close(session)
+                return True
+        return False
 
     def _assign(self, session: Session, entry: Entry, now: float) -> None:
         entry.phase = Phase.SENDING
@@ -172,8 +183,6 @@ class Dispatch:
     def opened(self, session: Session, now: float) -> None:
         session.site.opening -= 1
         entry = session.entry
-        session.stage = Stage.IDLE
-        session.idle_since = now
         if entry is not None:
             # Connecting took its time: what held when the message was chosen is asked again at the attempt.
             if not self.running:
@@ -185,7 +194,7 @@ class Dispatch:
             else:
                 self._start(session, entry)
         if session.entry is None:
-            session.site.idle.append(session)
+            self._rest_idle(session, now)
             self.pump(session.site, now)
 
     def release(self, session: Session, boot: float) -> None:
@@ -223,9 +232,7 @@ class Dispatch:
         session.committed = None
         site = session.site
         if keep and session.sent < site.limits.messages_per_connection and site.partition.hold is Hold.OWNED:
-            session.stage = Stage.IDLE
-            session.idle_since = now
-            site.idle.append(session)
+            self._rest_idle(session, now)
         elif keep:
             self._close(session)
         else:
@@ -246,7 +253,7 @@ class Dispatch:
         self.sessions.pop(session.number, None)
         if site.sessions.pop(session.number, None) is not None and session.stage is Stage.OPENING:
             site.opening -= 1
-        if session in site.idle:
+        if self._idle.pop(session.number, None) is not None:
             site.idle.remove(session)
 
     def rest(self, site: Site, now: float) -> None:
@@ -257,7 +264,9 @@ class Dispatch:
 
     def _feed(self, now: float) -> None:
         """Connections are free again: sites that waited for one, in turn."""
-        while self._hungry and len(self.sessions) < self._rules.sessions:
+        for _ in range(len(self._hungry)):
+            if len(self.sessions) >= self._rules.sessions and not self._idle:
+                return
             site = self._hungry.popleft()
             site.hungry = False
             self.pump(site, now)
@@ -273,7 +282,7 @@ class Dispatch:
 
     def sweep(self, partitions: list[Partition], now: float) -> None:
         """Close what has been idle for long, forget sites where nothing is."""
-        for session in [s for s in self.sessions.values() if s.stage is Stage.IDLE]:
+        for session in list(self._idle.values()):
             if now - session.idle_since >= session.site.limits.idle_s:
                 self._close(session)
         for partition in partitions:

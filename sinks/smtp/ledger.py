@@ -183,8 +183,6 @@ class Ledger:
 
     def publish(self, entry: Entry) -> None:
         """Send the facts that the committed state owes, or say in `bodiless` that they need the body."""
-        if entry.ticket:
-            return
         if entry.body is None:
             self.bodiless.append(entry)
             return

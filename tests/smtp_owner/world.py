@@ -65,9 +65,11 @@ class Log:
 class World:
     """One worker. Commands pile up in lists by kind until a test takes them."""
 
-    def __init__(self, log: Log | None = None, rules: Rules | None = None) -> None:
-        self.now = START
-        self.boot = 1000.0
+    def __init__(
+        self, log: Log | None = None, rules: Rules | None = None, *, now: float = START, boot: float = 1000.0
+    ) -> None:
+        self.now = now
+        self.boot = boot
         self.log = log or Log()
         self.read = dict(self.log.offsets)
         self.owner = Owner(rules or Rules())
