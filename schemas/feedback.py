@@ -23,8 +23,9 @@ class InboundReceived(Event):
     peer_ip: str
     helo: str = ""
     tls: bool = False
-    sha256: str
-    raw: Base64Bytes
+    sha256: str  # of the whole mail
+    size: int  # bytes of the whole mail
+    raw: Base64Bytes  # its beginning: all of it, unless it was longer than the source keeps
 
     @property
     def key(self) -> str:
