@@ -46,6 +46,7 @@ class Dialogue:
     host: str
     post: Post
     encrypted: bool = False
+    _enhanced: bool = False
     _buffer: bytearray = field(default_factory=bytearray)
     _steps: list[Step] = field(default_factory=list)
     _greeted: bool = False
@@ -63,6 +64,9 @@ class Dialogue:
     _mistakes: int = 0
     _held: bool = False
     _over: bool = False
+
+    def __post_init__(self) -> None:
+        self._enhanced = Extension.ENHANCED in self.provider.extensions
 
     def open(self) -> list[Step]:
         """The greeting, or what stands for it."""
@@ -114,7 +118,7 @@ class Dialogue:
             self._command(line)
 
     def _say(self, text: str) -> None:
-        self._steps.append(render(text, Extension.ENHANCED in self.provider.extensions))
+        self._steps.append(render(text, self._enhanced))
 
     def _mistake(self, text: str) -> None:
         self._mistakes += 1

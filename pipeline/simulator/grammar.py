@@ -56,13 +56,12 @@ def unstuffed(body: bytes) -> bytes:
 
 def message_fault(body: bytes, *, eight_bit: bool) -> str:
     """What is wrong with the bytes between DATA and the final dot, as a reply; empty when nothing is."""
-    ends = body.count(b"\r\n")
+    lines = body.split(b"\r\n")
     # RFC 5321 section 2.3.8. Also the door of SMTP smuggling, so never repaired here.
-    if body.count(b"\n") != ends or body.count(b"\r") != ends:
+    if body.count(b"\n") != len(lines) - 1 or body.count(b"\r") != len(lines) - 1:
         return "550 5.6.0 Bare CR or LF in the message"
-    if len(body) > _LONGEST_TEXT_LINE and any(
-        len(line) > _LONGEST_TEXT_LINE and len(unstuffed(line)) > _LONGEST_TEXT_LINE for line in body.split(b"\r\n")
-    ):
+    longest = max(lines, key=len)
+    if len(longest) > _LONGEST_TEXT_LINE and any(len(unstuffed(line)) > _LONGEST_TEXT_LINE for line in lines):
         return "550 5.6.0 A line of the message is longer than 998 octets"
     # RFC 6152 section 3: 8-bit data only after BODY=8BITMIME (RFC 6531 section 3.6: or SMTPUTF8).
     if not eight_bit and not body.isascii():

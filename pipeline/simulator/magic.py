@@ -38,6 +38,7 @@ class Magic:
     times: int = 1
 
 
+_ACTS = {act.value: act for act in Act}
 _ARGUMENTS = {
     Act.BOUNCE: (re.compile(r"5\d\d|5\.\d{1,3}\.\d{1,3}"), "550"),
     Act.FULL: (re.compile(r"452|552"), "552"),
@@ -51,9 +52,8 @@ _TIMES = re.compile(r"(.*[^x])x([1-9]\d?)")
 def read(localpart: str) -> Magic | None:
     """The outcome that a localpart forces, or None for a plain name. A word that is no argument is a tag."""
     word, _, rest = localpart.lower().partition("+")
-    try:
-        act = Act(word)
-    except ValueError:
+    act = _ACTS.get(word)
+    if act is None:
         return None
     if act not in _ARGUMENTS:
         return Magic(act)

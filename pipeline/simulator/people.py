@@ -6,6 +6,7 @@ twice, leads to the same deeds. Doing them is `actor`'s, their times are scaled 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -40,49 +41,65 @@ class Deed:
 def plan(seed: int, people: People, domain: str, localpart: str, subject: str) -> tuple[Deed, ...]:
     """The deeds that follow from one accepted message for one mailbox, in order of time."""
     magic = read(localpart)
-    mailbox = localpart.lower()
-    chance = draws(seed, "people", domain, mailbox, subject)
-    moment = draws(seed, "moment", domain, mailbox, subject)
-    opened = Deed(Kind.OPEN, between(0.5, 8.0, moment[0]))
-    clicked = Deed(Kind.CLICK, opened.delay + between(0.5, 4.0, moment[1]), choice=moment[7])
-    unsubscribed = Deed(Kind.UNSUBSCRIBE, between(2.0, 10.0, moment[2]))
-    complaint = Deed(Kind.COMPLAINT, between(2.0, 10.0, moment[3]), to=people.complaints_to)
-    bounce = Deed(Kind.DSN, between(0.5, 5.0, moment[4]), status="5.1.1")
-    if magic is not None:
-        return _forced(magic.act, magic.argument, opened, clicked, unsubscribed, complaint, bounce)
-    if chance[0] < people.late_bounces:
-        return (bounce,)  # nobody reads it
+    kinds = _forced(magic.act) if magic else _drawn(people, draws(seed, "people", domain, localpart.lower(), subject))
+    if not kinds:
+        return ()
+    moment = draws(seed, "moment", domain, localpart.lower(), subject)
+    opened = between(0.5, 8.0, moment[0])
     deeds = []
-    if chance[1] < people.prefetch:
-        deeds.append(Deed(Kind.PREFETCH, between(0.1, 0.5, moment[5])))
-    if chance[2] < people.scans:
-        deeds.append(Deed(Kind.SCAN, between(0.2, 0.9, moment[6])))
-    if chance[3] < people.opens:
-        deeds.append(opened)
-        if chance[4] < people.clicks:
-            deeds.append(clicked)
-    if chance[5] < people.unsubscribes:
-        deeds.append(unsubscribed)
-    if chance[6] < people.complaints and people.complaints_to is not ComplaintsTo.NOBODY:
-        deeds.append(complaint)
+    for kind in kinds:
+        match kind:
+            case Kind.DSN:
+                status = magic.argument if magic else "5.1.1"
+                deeds.append(Deed(kind, between(0.5, 5.0, moment[4]), status=status))
+            case Kind.COMPLAINT:
+                # A forced complaint arrives also where the provider reports to nobody.
+                nobody = people.complaints_to is ComplaintsTo.NOBODY
+                to = ComplaintsTo.RETURN_PATH if nobody else people.complaints_to
+                deeds.append(Deed(kind, between(2.0, 10.0, moment[3]), to=to))
+            case Kind.PREFETCH:
+                deeds.append(Deed(kind, between(0.1, 0.5, moment[5])))
+            case Kind.SCAN:
+                deeds.append(Deed(kind, between(0.2, 0.9, moment[6])))
+            case Kind.OPEN:
+                deeds.append(Deed(kind, opened, choice=moment[7]))
+            case Kind.CLICK:
+                deeds.append(Deed(kind, opened + between(0.5, 4.0, moment[1]), choice=moment[7]))
+            case Kind.UNSUBSCRIBE:
+                deeds.append(Deed(kind, between(2.0, 10.0, moment[2])))
     return tuple(sorted(deeds, key=lambda deed: deed.delay))
 
 
-def _forced(
-    act: Act, argument: str, opened: Deed, clicked: Deed, unsubscribed: Deed, complaint: Deed, bounce: Deed
-) -> tuple[Deed, ...]:
+def _drawn(people: People, chance: Sequence[float]) -> list[Kind]:
+    if chance[0] < people.late_bounces:
+        return [Kind.DSN]  # nobody reads it
+    kinds = []
+    if chance[1] < people.prefetch:
+        kinds.append(Kind.PREFETCH)
+    if chance[2] < people.scans:
+        kinds.append(Kind.SCAN)
+    if chance[3] < people.opens:
+        kinds.append(Kind.OPEN)
+        if chance[4] < people.clicks:
+            kinds.append(Kind.CLICK)
+    if chance[5] < people.unsubscribes:
+        kinds.append(Kind.UNSUBSCRIBE)
+    if chance[6] < people.complaints and people.complaints_to is not ComplaintsTo.NOBODY:
+        kinds.append(Kind.COMPLAINT)
+    return kinds
+
+
+def _forced(act: Act) -> list[Kind]:
     match act:
         case Act.LATE:
-            return (Deed(Kind.DSN, bounce.delay, status=argument),)
+            return [Kind.DSN]
         case Act.COMPLAINT:
-            # A forced complaint arrives also where the provider reports to nobody.
-            to = ComplaintsTo.RETURN_PATH if complaint.to is ComplaintsTo.NOBODY else complaint.to
-            return (Deed(Kind.COMPLAINT, complaint.delay, to=to),)
+            return [Kind.COMPLAINT]
         case Act.OPEN:
-            return (opened,)
+            return [Kind.OPEN]
         case Act.CLICK:
-            return (opened, clicked)
+            return [Kind.OPEN, Kind.CLICK]
         case Act.UNSUBSCRIBE:
-            return (unsubscribed,)
+            return [Kind.UNSUBSCRIBE]
         case _:
-            return ()
+            return []
