@@ -7,6 +7,7 @@ the loop.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import deque
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -83,8 +84,9 @@ def dead_letter(record: Record, group: str, reason: str) -> RecordDeadLettered:
         offset=record.offset,
         group=group,
         reason=redact(" ".join(reason.split()), limit=REASON_CHARS),
-        record_key=(record.key or b"")[:KEEP_KEY],
-        record_value=value[:KEEP_VALUE],
+        # The model's fields take base64 and show bytes.
+        record_key=b64encode((record.key or b"")[:KEEP_KEY]),
+        record_value=b64encode(value[:KEEP_VALUE]),
         record_headers=dict(headers[:KEEP_HEADERS]),
         record_size=record.size,
         sha256=sha256(value).hexdigest(),

@@ -98,11 +98,12 @@ class Loop:
 
     def _turn(self, stop: threading.Event) -> None:
         """One batch of the first inlet that has records."""
-        self._tell()
         wait = 0.0 if self._busy else (_WAIT_S if len(self._inlets) == 1 else _WAIT_URGENT_S)
         for inlet in self._inlets:
             inlet.commit()  # what could not be committed before
-            if records := inlet.take(self._batch, wait):
+            records = inlet.take(self._batch, wait)
+            self._tell()
+            if records:
                 self._busy = True
                 if self._insist(inlet, records, stop):
                     inlet.commit()
