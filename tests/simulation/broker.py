@@ -23,12 +23,22 @@ class Lost:
 LOST: Final = Lost()
 
 
+class Link:
+    """The way from one host to the broker; all connections of a worker share it."""
+
+    __slots__ = ("up",)
+
+    def __init__(self) -> None:
+        self.up = True
+
+
 class Connection:
     """Requests arrive in the order in which they were sent, answers likewise."""
 
-    __slots__ = ("answered", "arrived")
+    __slots__ = ("answered", "arrived", "link")
 
-    def __init__(self) -> None:
+    def __init__(self, link: Link) -> None:
+        self.link = link
         self.arrived = 0.0
         self.answered = 0.0
 
@@ -49,8 +59,9 @@ class Broker:
     def request(self, connection: Connection, handle: Callable[..., Any], *args: Any) -> Future:
         """Resolved with what `handle` returned at the broker, or LOST."""
         kernel, answer = self.kernel, Future()
-        kernel.at(self.request_timeout, answer.resolve, LOST)
-        if kernel.random.random() >= self.loss:
+        if not connection.link.up or (self.loss and kernel.random.random() < self.loss):
+            kernel.at(self.request_timeout, answer.resolve, LOST)
+        else:
             connection.arrived = max(connection.arrived, kernel.now + kernel.random.uniform(*self.latency))
             kernel.at(connection.arrived - kernel.now, self._arrive, connection, answer, handle, args)
         return answer
@@ -70,9 +81,13 @@ class Broker:
     def _arrive(
         self, connection: Connection, answer: Future, handle: Callable[..., Any], args: tuple[Any, ...]
     ) -> None:
+        kernel = self.kernel
         if not self.up:
+            kernel.at(self.request_timeout, answer.resolve, LOST)
             return
-        value, kernel = handle(*args), self.kernel
-        if kernel.random.random() >= self.loss:
+        value = handle(*args)
+        if not connection.link.up or (self.loss and kernel.random.random() < self.loss):
+            kernel.at(self.request_timeout, answer.resolve, LOST)
+        else:
             connection.answered = max(connection.answered, kernel.now + kernel.random.uniform(*self.latency))
             kernel.at(connection.answered - kernel.now, answer.resolve, value)

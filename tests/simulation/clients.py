@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
 
-from tests.simulation.broker import LOST, Broker, Connection
+from tests.simulation.broker import LOST, Broker, Connection, Link
 from tests.simulation.group import Metadata
 from tests.simulation.kernel import Future, Process, Steps
-from tests.simulation.log import Record
+from tests.simulation.log import Record, Rows
 from tests.simulation.transactions import Refusal
 
 Name = tuple[str, int]
-Rows = dict[Name, list[tuple[str, bytes | None]]]
 
 
 class Outcome(Enum):
@@ -31,14 +30,14 @@ class Outcome(Enum):
 class Producer:
     """The transactional producer. Each method is a step of the journal's thread; none may overlap another."""
 
-    def __init__(self, broker: Broker, transactional_id: str, timeout: float = 10.0) -> None:
+    def __init__(self, broker: Broker, link: Link, transactional_id: str, timeout: float = 10.0) -> None:
         self._broker = broker
-        self._connection = Connection()
+        self._connection = Connection(link)
         self._id = transactional_id
         self._timeout = timeout
         self._epoch = -1
         self._sequence = 0
-        self._rows: Rows = {}
+        self._rows: dict[Name, Rows] = {}
 
     def init(self) -> Steps:
         reply = yield from self._ask(self._broker.coordinator.init, self._id, self._timeout)
@@ -47,7 +46,7 @@ class Producer:
     def begin(self) -> None:
         self._rows = {}
 
-    def produce(self, partition: Name, key: str, value: bytes | None) -> None:
+    def produce(self, partition: Name, key: Any, value: Any) -> None:
         self._rows.setdefault(partition, []).append((key, value))
 
     def flush(self) -> Steps:
@@ -118,12 +117,13 @@ class Change:
 class Consumer:
     """The group consumer: heartbeats in the background, callbacks and records by `poll` on the consumer's thread."""
 
-    def __init__(self, broker: Broker, process: Process, member: str, topics: tuple[str, ...]) -> None:
+    def __init__(self, broker: Broker, link: Link, process: Process, member: str, topics: tuple[str, ...]) -> None:
         self.broker = broker
         self.member = member
         self.topics = topics
+        self._link = link
         self.positions: dict[Name, int] = {}
-        self._connection = Connection()
+        self._connection = Connection(link)
         self._epoch = 0
         self._held: frozenset[int] = frozenset()
         self._changes: deque[Change] = deque()
@@ -178,7 +178,7 @@ class Consumer:
         self._wake.resolve()
 
     def _fetch(self, limit: int) -> list[tuple[Name, Record]]:
-        if not self.broker.up:
+        if not (self.broker.up and self._link.up):
             return []
         found: list[tuple[Name, Record]] = []
         for name in sorted(self.positions):
@@ -201,7 +201,7 @@ class Consumer:
             if reply is not LOST:
                 self._reconcile(reply)
             reconciling = self._changes or self._busy or reply is LOST
-            yield kernel.sleep(0.1 if reconciling else 0.5 + kernel.random.random())
+            yield kernel.sleep(0.1 if reconciling else kernel.random.uniform(0.5, 3.0))
 
     def _beat(self, epoch: int, held: frozenset[int]) -> tuple[int, frozenset[int]] | None:
         return self.broker.group.heartbeat(self.member, epoch, held, self.broker.kernel.now)
@@ -227,3 +227,53 @@ class Consumer:
     def _change(self, kind: Literal["assigned", "revoked", "lost"], partitions: frozenset[int]) -> None:
         self._changes.append(Change(kind, partitions))
         self._signal()
+
+
+class Trouble(Enum):
+    """What can happen to a fact on its way, for as long as a fault lasts."""
+
+    LATE = "late"  # acknowledged after seconds
+    REFUSED = "refused"  # not written, and the producer says so
+    UNHEARD = "unheard"  # written, and the producer says that it was not
+
+
+class FactProducer:
+    """The idempotent producer outside all transactions. `on_ack` is told whether the broker has the fact."""
+
+    def __init__(self, broker: Broker, link: Link, process: Process, written: Callable[[Any], None]) -> None:
+        self._broker = broker
+        self._process = process
+        self._connection = Connection(link)
+        self._written = written
+        self.trouble = 0.0  # share of facts that meet it
+
+    def publish(self, fact: Any, on_ack: Callable[[bool], None]) -> None:
+        random = self._broker.kernel.random
+        trouble = random.choice(tuple(Trouble)) if random.random() < self.trouble else None
+        self._broker.kernel.spawn(self._process, "facts", self._deliver(fact, on_ack, trouble))
+
+    def _deliver(self, fact: Any, on_ack: Callable[[bool], None], trouble: Trouble | None) -> Steps:
+        kernel = self._broker.kernel
+        if trouble is Trouble.REFUSED:
+            yield kernel.sleep(kernel.random.uniform(0.1, 5.0))
+            on_ack(False)
+            return
+        written = _Once(self._written, fact)
+        reply = LOST
+        while reply is LOST:  # idempotent: a repeat of the request is not a repeat of the record
+            reply = yield self._broker.request(self._connection, written)
+        if trouble is not None:
+            yield kernel.sleep(kernel.random.uniform(0.5, 12.0))
+        on_ack(trouble is not Trouble.UNHEARD)
+
+
+class _Once:
+    def __init__(self, call: Callable[[Any], None], argument: Any) -> None:
+        self._call: Callable[[Any], None] | None = call
+        self._argument = argument
+
+    def __call__(self) -> bool:
+        if self._call is not None:
+            self._call(self._argument)
+            self._call = None
+        return True

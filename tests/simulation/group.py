@@ -40,7 +40,8 @@ class Group:
     committed: dict[Name, int] = field(default_factory=dict)
     pending: dict[Name, set[int]] = field(default_factory=dict)
 
-    def admits(self, metadata: Metadata) -> bool:
+    def admits(self, metadata: Metadata, now: float) -> bool:
+        self.expire(now)
         member = self.members.get(metadata.member)
         return member is not None and member.epoch == metadata.epoch
 

@@ -16,6 +16,13 @@ from typing import Any
 Steps = Generator["Future", Any, Any]
 
 
+def done() -> Future:
+    """A future to yield between two steps that nothing else need come between, though the process may end there."""
+    future = Future()
+    future.done = True
+    return future
+
+
 class Future:
     """A value that comes later; the first `resolve` counts."""
 
@@ -112,6 +119,9 @@ class Kernel:
 
     def thaw(self, process: Process) -> None:
         process.frozen = False
+        waiting = list(process.backlog)  # one step of each task at most: they run in any order
+        self.random.shuffle(waiting)
+        process.backlog = deque(waiting)
         while process.backlog and process.alive and not process.frozen:
             task, value = process.backlog.popleft()
             self._step(task, value)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
+
+Rows = list[tuple[Any, Any]]  # key and value
 
 
 @dataclass(slots=True)
@@ -16,13 +19,14 @@ class Span:
     producer: int
     first: int
     outcome: bool | None = None
+    records: list[Record] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     offset: int
-    key: str
-    value: bytes | None
+    key: Any
+    value: Any
     span: Span | None = None
     control: bool = False
 
@@ -42,17 +46,20 @@ class Partition:
         """The last stable offset: what a read_committed reader may not pass."""
         return min((span.first for span in self.open.values()), default=self.end)
 
-    def append(self, rows: list[tuple[str, bytes | None]], span: Span | None = None) -> int:
+    def append(self, rows: Rows, span: Span | None = None) -> int:
         """Returns the offset of the first row."""
         first = self.end
         for key, value in rows:
-            self.records.append(Record(self.end, key, value, span))
+            record = Record(self.end, key, value, span)
+            self.records.append(record)
             self.end += 1
+            if span is not None:
+                span.records.append(record)
         if span is None:
             self._changed()
         return first
 
-    def append_transactional(self, producer: int, rows: list[tuple[str, bytes | None]]) -> None:
+    def append_transactional(self, producer: int, rows: Rows) -> None:
         span = self.open.get(producer)
         if span is None:
             span = self.open[producer] = Span(producer, self.end)
@@ -81,10 +88,16 @@ class Partition:
                 found.append(record)
         return found, max(position, bound)
 
+    def at(self, offset: int) -> Record | None:
+        index = self._index(offset)
+        if index < len(self.records) and self.records[index].offset == offset:
+            return self.records[index]
+        return None
+
     def compact(self) -> None:
         """Drop what a later committed record of the same key replaces, and what was aborted; the newest stays."""
         bound = self.stable
-        newest: dict[str, int] = {}
+        newest: dict[Any, int] = {}
         for record in self.records:
             if record.offset < bound and not record.control and (record.span is None or record.span.outcome):
                 newest[record.key] = record.offset

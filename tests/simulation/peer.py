@@ -56,7 +56,7 @@ class Peer:
     lossy: bool = True  # replies to dots may be lost
     patience: float = 300.0  # how long a silent peer keeps the connection
     received: list[Receipt] = field(default_factory=list)
-    dots: list[Receipt] = field(default_factory=list)
+    unanswered: set[tuple[str, int]] = field(default_factory=set)  # attempts whose dot got no reply
 
     def behave(self) -> Behaviour:
         random = self.kernel.random
@@ -81,7 +81,8 @@ class Peer:
 
     def dot(self, behaviour: Behaviour, message: str, attempt: int, sender: str) -> Future:
         """The final dot is written now; whatever happens to its sender, the peer sees it."""
-        self.dots.append(Receipt(self.kernel.now, message, attempt, sender))
+        if behaviour in LOSSY:
+            self.unanswered.add((message, attempt))
         answer = Future()
         self.kernel.at(self._trip(), self._decide, answer, behaviour, message, attempt, sender)
         return answer

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.broker import Broker
+from tests.simulation.broker import Broker, Link
 from tests.simulation.clients import Change, Consumer, Outcome, Producer
 from tests.simulation.group import Metadata
 from tests.simulation.kernel import Kernel, Process, Steps
@@ -33,14 +33,14 @@ class Bench:
         return task.done.value
 
     def producer(self, name: str = "owner.main.0") -> Producer:
-        producer = Producer(self.broker, name)
+        producer = Producer(self.broker, Link(), name)
         self.finish(producer.init())
         return producer
 
     def join(self, name: str, process: Process | None = None) -> tuple[Consumer, list[Change]]:
         """A consumer whose application lets go of partitions at once and notes every callback."""
         process = process or Process(name)
-        consumer = Consumer(self.broker, process, name, ("lane",))
+        consumer = Consumer(self.broker, Link(), process, name, ("lane",))
         changes: list[Change] = []
 
         def poll() -> Steps:
@@ -146,7 +146,7 @@ def test_a_member_that_joined_again_has_fresh_metadata_and_the_broker_does_not_a
 
 def test_a_partition_changes_hands_only_when_its_owner_let_go(bench: Bench) -> None:
     process = Process("a")
-    consumer = Consumer(bench.broker, process, "a", ("lane",))
+    consumer = Consumer(bench.broker, Link(), process, "a", ("lane",))
     first = bench.finish(consumer.poll(5.0, 10))
     consumer.done(first)
     _, others = bench.join("b")

@@ -7,12 +7,13 @@ nobody whether its author still belongs to the group: only `add_offsets` does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
 from tests.simulation.group import Group, Metadata
 from tests.simulation.kernel import Kernel
-from tests.simulation.log import Partition
+from tests.simulation.log import Partition, Record, Rows
 
 Name = tuple[str, int]
 
@@ -36,6 +37,7 @@ class Phase(Enum):
 
 @dataclass(slots=True)
 class Transaction:
+    author: str  # the transactional.id
     producer: int
     epoch: int = 0
     phase: Phase = Phase.EMPTY
@@ -56,12 +58,18 @@ class Coordinator:
         self._partitions = partitions
         self._by_id: dict[str, Transaction] = {}
         self.marker_delay = (0.001, 0.004)
+        self.on_commit: Callable[[str, list[tuple[Name, Record]]], None] | None = None  # the decision is on disk
         self.hung_check = 1.0  # transaction.abort.timed.out.transaction.cleanup.interval.ms of our brokers
+
+    @property
+    def settled(self) -> bool:
+        """Whether no transaction is between its decision and its last marker."""
+        return not any(found.phase in (Phase.COMMITTING, Phase.ABORTING) for found in self._by_id.values())
 
     def init(self, transactional_id: str, timeout: float) -> tuple[int, int] | Refusal:
         found = self._by_id.get(transactional_id)
         if found is None:
-            found = self._by_id[transactional_id] = Transaction(len(self._by_id) + 1, -1)
+            found = self._by_id[transactional_id] = Transaction(transactional_id, len(self._by_id) + 1, -1)
         if found.phase in (Phase.COMMITTING, Phase.ABORTING):
             return Refusal.CONCURRENT
         found.epoch += 1
@@ -71,9 +79,7 @@ class Coordinator:
         found.phase, found.timeout = Phase.EMPTY, timeout
         return found.producer, found.epoch
 
-    def write(
-        self, transactional_id: str, epoch: int, sequence: int, rows: dict[Name, list[tuple[str, bytes | None]]]
-    ) -> Refusal | None:
+    def write(self, transactional_id: str, epoch: int, sequence: int, rows: dict[Name, Rows]) -> Refusal | None:
         """Add partitions to the transaction and append to them; a repeat of the same sequence changes nothing."""
         found = self._by_id[transactional_id]
         refusal = self._joined(found, epoch)
@@ -94,7 +100,7 @@ class Coordinator:
         refusal = self._joined(found, epoch)
         if refusal is not None:
             return refusal
-        if not group.admits(metadata):
+        if not group.admits(metadata, self._kernel.now):
             return Refusal.MEMBER
         found.group = group
         found.offsets.update(offsets)
@@ -140,6 +146,10 @@ class Coordinator:
     def _end(self, found: Transaction, commit: bool) -> None:
         found.phase = Phase.COMMITTING if commit else Phase.ABORTING
         found.left = len(found.partitions) + 1
+        if commit and self.on_commit is not None:
+            partitions = [(name, self._partitions[name]) for name in sorted(found.partitions)]
+            spans = [(name, partition.open[found.producer]) for name, partition in partitions]
+            self.on_commit(found.author, [(name, record) for name, span in spans for record in span.records])
         low, high = self.marker_delay
         for name in sorted(found.partitions):
             self._kernel.at(self._kernel.random.uniform(low, high), self._mark, found, name, commit)
