@@ -60,13 +60,14 @@ def prepare(progress: bool, *, cache: Path | None = None, fetch: Fetch = fetch_b
 
     `progress` shows it on stderr. Raises KafkaUnavailable. Any number of processes may call it at once.
     """
+    java = _java()
     lock = read_lock()
     folder = (cache or places.cache()) / f"kafka-{lock.version}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / "lock", wait=True):
             jars = bring_jars(lock, folder / "jars", progress=progress, fetch=fetch)
-            distribution = Distribution(lock.version, _java(), jars, aot=None)
+            distribution = Distribution(lock.version, java, jars, aot=None)
             aot = kafka_aot.existing(distribution, folder / "aot")
             if aot is None:
                 console = Console(stderr=True, quiet=not progress)

@@ -25,6 +25,10 @@ def test_free_ports_are_different_and_outside_of_the_outgoing_range() -> None:
     assert all(is_free(port) for port in ports)
 
 
+def test_ports_to_avoid_are_avoided() -> None:
+    assert min(free_ports(20, avoid=range(15_000, 22_500))) >= 22_500
+
+
 def test_a_port_that_is_listened_on_is_not_free() -> None:
     (port,) = free_ports(1)
     with listener(port):

@@ -11,17 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.embedded.process import Leash, last_lines, launch, platform_leash
+from pipeline.embedded.process import Child, Leash, last_lines, launch, platform_leash
 from tests.embedded.processes import alive
 from tests.waiting import wait_until
 
 LEASHES = [Leash.WATCHER] + ([Leash.KERNEL] if sys.platform == "linux" else [])
 
+SLEEPER = ["sh", "-c", "echo up; exec sleep 600"]  # says when it runs: the parent may die before that, or after
+
 PARENT = """
 import sys, threading
 from pathlib import Path
 from pipeline.embedded.process import Leash, launch
-child = launch("sleeper", ["sleep", "600"], log=Path(sys.argv[1]), leash=Leash(sys.argv[2]))
+child = launch("sleeper", sys.argv[3:], log=Path(sys.argv[1]), leash=Leash(sys.argv[2]))
 print(child.pid, flush=True)
 threading.Event().wait()
 """
@@ -32,12 +34,16 @@ FAMILY = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid,
 
 @pytest.mark.parametrize("leash", LEASHES)
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM])
-def test_a_child_dies_with_its_parent(tmp_path: Path, leash: Leash, death: signal.Signals) -> None:
-    command = [sys.executable, "-c", PARENT, str(tmp_path / "log"), leash.value]
+@pytest.mark.parametrize("up", [True, False])
+def test_a_child_dies_with_its_parent(tmp_path: Path, leash: Leash, death: signal.Signals, up: bool) -> None:
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", PARENT, str(log), leash.value, *SLEEPER]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        assert alive(child)
+        if up:
+            wait_until(lambda: "up" in last_lines(log), what="the child")
+            assert alive(child)
         parent.send_signal(death)
         parent.wait(10)
     wait_until(lambda: not alive(child), timeout=10, what="the child's end")
@@ -45,13 +51,17 @@ def test_a_child_dies_with_its_parent(tmp_path: Path, leash: Leash, death: signa
 
 def test_a_child_survives_the_thread_that_asked_for_it(tmp_path: Path) -> None:
     # The kernel counts the death of the thread that forked as the parent's death.
-    children = []
-    asker = threading.Thread(
-        target=lambda: children.append(
-            launch("sleeper", ["sleep", "600"], log=tmp_path / "log", leash=platform_leash())
-        )
-    )
+    children: list[Child] = []
+    go = threading.Event()
+
+    def ask() -> None:
+        children.append(launch("sleeper", SLEEPER, log=tmp_path / "log", leash=platform_leash()))
+        go.wait()
+
+    asker = threading.Thread(target=ask)
     asker.start()
+    wait_until(lambda: "up" in last_lines(tmp_path / "log"), what="the child")
+    go.set()
     asker.join()
     try:
         assert children[0].wait(0.3) is None
