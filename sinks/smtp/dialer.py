@@ -13,6 +13,7 @@ import ssl
 import time
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import cast
 
 import aiosmtplib
 
@@ -207,8 +208,8 @@ class _Opening:
         return Broken(self.stage, Cause.LOST)
 
     def _hand_over(self, client: aiosmtplib.SMTP, tls: TlsMode, started: float) -> Session | OpeningFailure:
-        transport = client.transport
-        if not isinstance(transport, asyncio.Transport) or transport.is_closing():
+        transport = cast(asyncio.Transport | None, client.transport)  # uvloop's are none by class
+        if transport is None or transport.is_closing():
             return Broken(self.stage, Cause.LOST)
         cipher = transport.get_extra_info("cipher")
         source = transport.get_extra_info("sockname")

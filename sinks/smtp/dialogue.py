@@ -131,17 +131,16 @@ class Dialogue:
         return self._next_command()
 
     def receive(self, data: bytes) -> Step:
-        try:
-            replies = self._reader.feed(data)
-        except ReplyError:
-            return self.lost(Cause.PROTOCOL)
         step = _NOTHING
-        for reply in replies:
-            if step.outcome is not None or self._state is _State.CLOSED:
-                return step._replace(close=self._close())  # more than was asked for: nothing after it can be trusted
-            if step.write:
-                return self.lost(Cause.PROTOCOL)  # the answer to a command that is not yet written
-            step = self._on_reply(reply)
+        try:
+            for reply in self._reader.feed(data):
+                if step.outcome is not None or self._state is _State.CLOSED:
+                    return step._replace(close=self._close())  # more than was asked for: nothing after can be trusted
+                if step.write:
+                    return self.lost(Cause.PROTOCOL)  # the answer to a command that is not yet written
+                step = self._on_reply(reply)
+        except ReplyError:
+            return step._replace(close=self._close()) if step.outcome is not None else self.lost(Cause.PROTOCOL)
         if step.outcome is not None and self._reader.pending:
             return step._replace(close=self._close())
         return step

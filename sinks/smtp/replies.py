@@ -6,6 +6,7 @@ Pure: bytes in, replies out. What a code means at a stage is dialogue.py's.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 LINE_MAX = 998  # RFC 5321 section 4.5.3.1.5 says 512; peers are not that strict, and we need a limit, not that one
@@ -69,17 +70,16 @@ class ReplyReader:
         """Whether part of a reply has come."""
         return bool(self._partial or self._lines)
 
-    def feed(self, data: bytes) -> list[Reply]:
+    def feed(self, data: bytes) -> Iterator[Reply]:
+        """Whole replies, one by one: those before the one that is none come before its ReplyError."""
         *lines, self._partial = (self._partial + data if self._partial else data).split(b"\n")
-        if len(self._partial) > LINE_MAX:
-            raise ReplyError("a line that does not end")
-        replies: list[Reply] = []
         for line in lines:
             # A bare LF ends a line too: some peers know no better, and replies carry nobody else's text.
             reply = self._line(line[:-1] if line.endswith(b"\r") else line)
             if reply is not None:
-                replies.append(reply)
-        return replies
+                yield reply
+        if len(self._partial) > LINE_MAX:
+            raise ReplyError("a line that does not end")
 
     def _line(self, line: bytes) -> Reply | None:
         code, separator = line[:3], line[3:4]

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
+from typing import cast
 
 from sinks.smtp.dialogue import Dialogue, Envelope, Features, Step
 from sinks.smtp.outcome import Cause, Outcome, Stage
@@ -83,6 +84,7 @@ class Session(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = inf
         self._limit = inf  # of the whole transaction
+        self._timed: Stage | None = None  # the stage that the deadline is for
         self._envelope: Envelope | None = None
         self._rest: memoryview | bytes = b""  # of the body, not yet with the transport
         self._on_outcome: OnOutcome | None = None
@@ -116,6 +118,7 @@ class Session(asyncio.Protocol):
         self._envelope, self._rest = envelope, wire
         self._on_outcome, self._on_ready = on_outcome, on_ready
         self._limit = self._loop.time() + self._timeouts.transaction
+        self._timed = None
         if step.outcome is not None:
             self._loop.call_soon(self._perform, step)
         else:
@@ -158,8 +161,7 @@ class Session(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
 
     def data_received(self, data: bytes) -> None:
         if self._quitting:
@@ -205,8 +207,10 @@ class Session(asyncio.Protocol):
             self._arm(inf)  # the next move is the owner's; the whole transaction's limit holds
             if self._on_ready is not None:
                 self._on_ready()
-        elif self._envelope is not None:
-            self._arm(self._timeouts.of(self._dialogue.stage))
+        elif self._envelope is not None and (stage := self._dialogue.stage) is not self._timed:
+            # Only when the stage moves: a byte of a reply buys no time for the rest of it.
+            self._timed = stage
+            self._arm(self._timeouts.of(stage))
 
     def _write_body(self) -> None:
         transport = self._transport
