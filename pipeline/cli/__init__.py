@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import data, demo, operate, stack, topics
+from pipeline.cli import data, demo, operate, schema, stack, topics
 from pipeline.cli.output import Failure
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ stack.register(app)
 operate.register(app)
 data.register(app)
 app.add_typer(topics.app, name="topics")
+app.add_typer(schema.app, name="schema")
 
 
 def version() -> str:
