@@ -80,8 +80,9 @@ class Cache:
             ask.site.fetching = False
         if ask.partition.hold is Hold.GONE:
             return None, []
-        # A message whose facts are owed is told of by its own question only, even if its site's brought the body first.
-        wanting = [entry for entry in ask.entries if entry.phase <= Phase.ENDED and (entry.body is None or not ask.site)]
+        # Whose facts are owed is told of by its own question only, even if its site brought the body first.
+        alive = [entry for entry in ask.entries if entry.phase <= Phase.ENDED]
+        wanting = [entry for entry in alive if entry.body is None or ask.site is None]
         return ask.site, [(entry, bodies.get(entry.key)) for entry in wanting]
 
     def _ask(self, ask: _Ask) -> None:

@@ -223,7 +223,7 @@ class Owner:
                     entry.next_at = int(now * 1000)
                     entry.site.partition.expiry.add(entry.expires_at, entry)
             elif entry.result is not None:
-                # Asked for by its site, it came to this result in the meantime: not committed yet, so not to be told yet.
+                # Asked for by its site, it came to this result since: that is not committed yet, so not to be told.
                 if site is None:
                     self._ledger.publish(entry)
             elif gone:
