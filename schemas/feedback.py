@@ -33,12 +33,13 @@ class InboundReceived(Event):
 
 
 class BounceReceived(RecipientEvent):
-    """An asynchronous bounce of a message that was delivered before: the `late_bounce` of that message, never a second
-    end.
+    """A mail was refused for good, in the SMTP session or by a bounce mail later (phase `async`).
+
+    The asynchronous one is the `late_bounce` of a message that was delivered before: never a second end.
     """
 
     type: Literal["bounce.received"] = "bounce.received"
-    phase: Literal["async"] = "async"
+    phase: Literal["in_session", "async"]
     bounce_class: str
     disposition: str
     reply_code: int = 0

@@ -111,7 +111,7 @@ ATTEMPTS = _fact("mail.attempts", "message_id", _types("attempt."), ("smtp",))
 TALLIES = Topic(
     "mail.tallies", "kind/name", ("tally.counted",), 1, 12, 30 * DAY_MS, ("smtp",), ("score", "shape", SINK)
 )
-BOUNCES = _fact("mail.bounces", "recipient_id", ("bounce.received", "inbound.set_aside"), ("classify",), "suppress")
+BOUNCES = _fact("mail.bounces", "recipient_id", ("bounce.received", "inbound.set_aside"), ("smtp", "classify"), "suppress")
 COMPLAINTS = _fact("mail.complaints", "recipient_id", ("complaint.received",), ("classify",), "suppress")
 UNSUBSCRIBES = _fact("mail.unsubscribes", "recipient_id", ("recipient.unsubscribed",), ("tracking", "classify"))
 OPENS = _fact("mail.opens", "recipient_id", ("message.opened", "open.judged"), ("tracking", "engage"), "engage")

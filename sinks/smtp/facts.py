@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from schemas import attempts, messages
 from schemas.envelope import MailEvent
+from schemas.feedback import BounceReceived
 from schemas.lanes import MessageQueue
 from sinks.smtp.state import Kind, Phase, Result, State
 
@@ -45,6 +46,8 @@ def owed(command: MessageQueue, state: State) -> tuple[MailEvent, ...]:
         found.append(_attempt(command, state, result, common))
     if state.phase is Phase.ENDED:
         found.append(_end(command, state, result, common))
+        if result.kind is Kind.BOUNCED:
+            found.append(_bounce(command, result, common))
     return tuple(found)
 
 
@@ -142,6 +145,24 @@ def _end(command: MessageQueue, state: State, result: Result, common: dict[str, 
         case Kind.FAILED:
             fields["reason"] = result.reason
     return _ENDS[result.kind].from_cause(command.message_id, occurred_at=_time(result.at), **fields)
+
+
+def _bounce(command: MessageQueue, result: Result, common: dict[str, Any]) -> MailEvent:
+    # For those who watch bounces only: they need not read a topic with a record per message.
+    return BounceReceived.from_cause(
+        f"{command.message_id}/in_session",
+        occurred_at=_time(result.at),
+        phase="in_session",
+        bounce_class=result.bounce_class,
+        disposition=result.disposition,
+        reply_code=result.code,
+        reply_enhanced=result.enhanced,
+        diagnostic=result.text,
+        reporting_mta=result.mx_host,
+        rule=result.rule,
+        classifier_version=result.classifier_version,
+        **common,
+    )
 
 
 def _time(ms: int) -> datetime:

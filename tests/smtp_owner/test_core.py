@@ -247,7 +247,7 @@ class TestFacts:
         assert not world.publishes
         world.commit()
         assert world.phase("one") is Phase.ENDED
-        assert [fact.type for fact in world.publishes[0].facts] == ["attempt.bounced", "message.bounced"]
+        assert [fact.type for fact in world.publishes[0].facts] == ["attempt.bounced", "message.bounced", "bounce.received"]
         world.owner.acked(world.publishes[0].ticket, True, world.now)
         world.commit()
         assert world.phase("one") is Phase.DONE
@@ -651,7 +651,7 @@ class TestSites:
         world.open.clear()
         world.owner.open_failed(1, result(Kind.BOUNCED, world.now), world.now, rest=False)
         world.settle()
-        assert world.types() == ["attempt.bounced", "message.bounced"]
+        assert world.types() == ["attempt.bounced", "message.bounced", "bounce.received"]
         assert [each.command.idempotency_key for each in world.open.values()] == ["two"]
 
     def test_a_rate_is_held(self) -> None:
