@@ -146,7 +146,7 @@ class EmbeddedKafka:
         try:
             self._launch(brokers)
         except BrokerEnded as error:
-            if self._distribution.aot is None:
+            if self._distribution.aot is None or error.killed:
                 raise
             # Perhaps Java died of its cache. Only a start that succeeds without it proves that.
             _log.warning("kafka_ended_at_start", error=str(error)[-500:])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Collection, Sequence
@@ -37,7 +38,11 @@ class KafkaStartFailed(Exception):
 
 
 class BrokerEnded(KafkaStartFailed):
-    """Its process ended before it served."""
+    """Its process ended before it served. `killed`: by SIGKILL, so somebody else's doing."""
+
+    def __init__(self, text: str, killed: bool = False):
+        super().__init__(text)
+        self.killed = killed
 
 
 class Broker:
@@ -59,6 +64,9 @@ class Broker:
 
     def running(self) -> bool:
         return self.child is not None and self.child.poll() is None
+
+    def killed(self) -> bool:
+        return self.child is not None and self.child.poll() == -signal.SIGKILL
 
     def stop(self, limit: float) -> None:
         if self.child is not None and self.running():
@@ -111,7 +119,9 @@ def wait_ready(brokers: Collection[Broker], limit: float) -> None:
     for broker in brokers:
         while not _serves(broker, wanted):
             if not broker.running():
-                raise BrokerEnded(f"broker {broker.node.index} ended while it started:\n{broker.complaint()}")
+                raise BrokerEnded(
+                    f"broker {broker.node.index} ended while it started:\n{broker.complaint()}", broker.killed()
+                )
             if time.monotonic() > deadline:
                 raise KafkaStartFailed(
                     f"broker {broker.node.index} does not serve after {limit:.0f} s:\n{broker.complaint()}"

@@ -256,15 +256,27 @@ def test_a_broker_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path, 
         assert kafka.bootstrap == f"127.0.0.1:{port}"
 
 
-def test_a_java_that_dies_of_its_aot_cache_is_started_without_it(tmp_path: Path, distribution: Distribution) -> None:
-    java = tmp_path / "java"
-    java.write_text(
-        f'#!/bin/sh\ncase "$*" in *AOTCache=*kafka.Kafka*) exit 134;; esac\nexec {distribution.java} "$@"\n'
-    )
+def with_bad_cache(folder: Path, distribution: Distribution, death: str) -> tuple[Distribution, Path]:
+    """A distribution whose broker ends by the shell command `death` when it is started with its AOT cache."""
+    java = folder / "java"
+    script = f'case "$*" in *AOTCache=*kafka.Kafka*) {death};; esac\nexec {distribution.java} "$@"\n'
+    java.write_text(f"#!/bin/sh\n{script}")
     java.chmod(0o755)
-    cache = tmp_path / "bad.aot"
+    cache = folder / "bad.aot"
     cache.write_bytes(b"not a cache")
-    with EmbeddedKafka(KafkaPlan(tmp_path / "data"), replace(distribution, java=java, aot=cache)) as kafka:
+    return replace(distribution, java=java, aot=cache), cache
+
+
+def test_a_kill_at_the_start_is_not_blamed_on_the_aot_cache(tmp_path: Path, distribution: Distribution) -> None:
+    killed, cache = with_bad_cache(tmp_path, distribution, "kill -9 $$")
+    with pytest.raises(KafkaStartFailed):
+        EmbeddedKafka(KafkaPlan(tmp_path / "data"), killed).start()
+    assert cache.exists()
+
+
+def test_a_java_that_dies_of_its_aot_cache_is_started_without_it(tmp_path: Path, distribution: Distribution) -> None:
+    crashing, cache = with_bad_cache(tmp_path, distribution, "exit 134")
+    with EmbeddedKafka(KafkaPlan(tmp_path / "data"), crashing) as kafka:
         assert kafka.ended() == ()
     assert not cache.exists()
     assert cache.with_suffix(".failed").exists()
