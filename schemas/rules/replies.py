@@ -1,9 +1,9 @@
 """What an SMTP reply means: bounce class, disposition and the rule that said so.
 
-Pure and the same for replies in a session and for the status of a delivery report. The rules are data (reply_rules.py),
-tried in order; then the enhanced status code decides (RFC 3463, 5248), then the code. Text comes before codes: peers
-send "550 5.7.1" for everything, and a 5xx is not always permanent nor a 4xx temporary. Raw text and CLASSIFIER_VERSION
-are kept with each fact, so that a better rule set can judge the past again.
+Pure, and the same for a reply in a session as for the status in a delivery report. Rules by text come first, in order
+(provider_rules.py, text_rules.py); then the enhanced status code decides (RFC 3463, 5248), then the code: peers send
+"550 5.7.1" for everything, a 5xx is not always permanent nor a 4xx temporary. Raw text and CLASSIFIER_VERSION are kept
+with each fact, so that a better rule set can judge the past again.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from schemas.rules.bounces import BounceClass, Disposition
-from schemas.rules.reply_rules import RULES
+from schemas.rules.provider_rules import PROVIDER_RULES
+from schemas.rules.text_rules import TEXT_RULES
 
 CLASSIFIER_VERSION: Final = 1  # raise it with every change of a rule
+RULES: Final = PROVIDER_RULES + TEXT_RULES
 _TEXT_MAX = 1000
 
 _C, _D = BounceClass, Disposition
