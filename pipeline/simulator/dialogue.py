@@ -91,7 +91,7 @@ class Dialogue:
         return self._take()
 
     def secured(self) -> None:
-        """TLS is on. RFC 3207 section 4.2: forget everything that was said before."""
+        """TLS is on. RFC 3207 section 4.2: forget what was said before, and what came in plain text after STARTTLS."""
         self._buffer.clear()
         self._greeted = self._extended = self._held = False
         self.encrypted = True
@@ -204,8 +204,6 @@ class Dialogue:
             return self._mistake("502 5.5.1 STARTTLS is not offered here")
         if rest:
             return self._mistake("501 5.5.4 STARTTLS takes no parameters")
-        # RFC 3207 section 4.2: what was sent after STARTTLS in plain text must never be taken for commands under TLS.
-        self._buffer.clear()
         self._say("220 2.0.0 Ready to start TLS")
         self._held = True
         self._steps.append(Signal.STARTTLS)

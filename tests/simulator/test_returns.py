@@ -70,10 +70,11 @@ async def test_an_open_loads_the_images_and_follows_no_redirect(world: World) ->
 
 async def test_a_click_follows_one_link_exactly_as_written(world: World) -> None:
     await send(world, "mx.plainhost.test", "click@example.test")
-    assert [kind for kind, _ in await deeds(world, 2)] == ["open", "click"]
-    paths = [path for _, _, path, _, _ in world.sender.visits]
-    assert paths[0] == "/o/pixel.gif"
-    assert paths[1] in ("/c/1/abc%2Fdef?n=1&m=2", "/c/2/abc")
+    # Their order is the plan's; a hundred times faster, on a busy machine, they may overtake each other.
+    assert {kind for kind, _ in await deeds(world, 2)} == {"open", "click"}
+    paths = {path for _, _, path, _, _ in world.sender.visits}
+    assert len(paths) == 2
+    assert paths - {"/c/1/abc%2Fdef?n=1&m=2", "/c/2/abc"} == {"/o/pixel.gif"}
 
 
 async def test_unsubscribing_is_one_post(world: World) -> None:
