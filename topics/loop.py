@@ -34,7 +34,7 @@ thread. May see any record again, at once or after a crash. Raises `Later` or `N
 
 BATCH = 500
 URGENT = ".urgent"
-_WAIT_S = 0.5  # idle wait for records; one that arrives ends it, and so a stop is seen within it
+_WAIT_S = 0.2  # idle wait for records; one that arrives ends it, and so a stop is seen within it
 _WAIT_URGENT_S = 0.05  # idle wait on the urgent topics, and so what the others may wait for their turn
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 5.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ from topics.registry import BY_TYPE, Topic
 
 OnAck = Callable[[KafkaError | None], None]
 
-_POLL_S = 0.5  # a delivery report ends the wait at once; this only bounds how late the thread sees close()
+_POLL_S = 0.2  # a delivery report ends the wait at once; this only bounds how late the thread sees close()
 _FULL_PAUSE_S = 0.01
 _FULL_MAX_S = 60.0
 
@@ -54,13 +54,20 @@ class _Account:
 class Publisher:
     """Thread-safe. Its own thread serves the delivery reports, so `on_ack` runs there: be quick, and do not raise."""
 
-    def __init__(self, cluster: Cluster, source: str, *, clock: Callable[[], datetime] = _now, **settings: Any) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        source: str,
+        *,
+        clock: Callable[[], datetime] = _now,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         """`source` is the CloudEvents source, a role's name; `settings` are librdkafka's, by dotted name."""
         self._cluster = cluster
         self._source = source
         self._clock = clock
         self._names: dict[str, str] = {}
-        self._producer = cluster.producer(source, **settings)
+        self._producer = cluster.producer(source, **(settings or {}))
         self._ledger = _Ledger()
         self._settled = threading.Condition()
         self._waiting = 0
