@@ -131,14 +131,14 @@ def test_a_redacted_complaint_does_not_name_the_person() -> None:
 
 
 def test_a_hostile_subject_cannot_add_a_header_to_a_report() -> None:
-    raw = b"Subject: a\rBcc: victim@brand.test\x00\r\n\r\n"
+    raw = b"Subject: a\x00\x1b[2Jb\rBcc: victim@brand.test\r\n\r\n"
     for report in (
         bounce(DsnShape.EXCHANGE, "5.1.1", Subject("a@b.test", "x@p.test", raw, 0.0), BY),
         complaint(Subject("a@b.test", "x@p.test", raw, 0.0), "a@b.test", BY, redacts=False),
     ):
         message = message_from_bytes(report)
         assert message["Bcc"] is None
-        assert "\r" not in message["Subject"]
+        assert message["Subject"].isprintable()
 
 
 def test_a_letter_is_read_as_its_reader_sees_it() -> None:
