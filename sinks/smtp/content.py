@@ -28,6 +28,8 @@ from sinks.smtp.templates import (
 
 __all__ = ["Bulk", "Content", "ContentError", "RenderContext", "Rendered", "Tracking", "compile_content"]
 
+_ASCII = bytes(range(128))
+
 # Extra fields that a sender may set. A list of what is allowed: a field that we do not know can redirect replies, claim
 # a path or break a signature.
 _EXTRA = frozenset(
@@ -75,29 +77,31 @@ class _Part:
         self._plain = static if mime.is_plain(whole) and all(map(mime.is_plain, static)) else None
         self._quoted = [mime.quoted_printable(text) for text in static]
         # Quoted-printable writes three bytes for one: for Greek or Japanese, base64 is shorter.
-        self._base64 = len(whole.translate(None, bytes(range(128)))) * 6 > len(whole)
+        self._base64 = not whole.isascii() and len(whole.translate(None, _ASCII)) * 6 > len(whole)
+        self._longest = max(map(len, whole.split(b"\r\n")))
         self.constant = len(static) == 1
-        self._kept = self._encoded([]) if self.constant else b""
+        self._kept = self._encoded([]) if self.constant else None
 
-    def write(self, variables: Mapping[str, object], tracking: Tracking) -> bytes:
-        """Header fields, empty line and data of the part."""
+    def write(self, variables: Mapping[str, object], tracking: Tracking) -> tuple[bytes, bytes]:
+        """Header fields and data of the part."""
         return self._kept or self._encoded(self._rendering.render(variables, tracking))
 
-    def _encoded(self, texts: list[str]) -> bytes:
+    def _encoded(self, texts: list[str]) -> tuple[bytes, bytes]:
         dynamic = [mime.crlf(text) for text in texts]
         if self._plain is not None and all(map(mime.is_plain, dynamic)):
             data = _interleaved(self._plain, dynamic, b"")
-            if max(map(len, data.split(b"\r\n"))) <= mime.LINE_MAX and b"=_" not in data:
-                return self._with_fields(b"7bit", data)
+            # The longest line cannot be longer than what was longest before and all that came in.
+            short = self._longest + sum(map(len, dynamic)) <= mime.LINE_MAX
+            if (short or max(map(len, data.split(b"\r\n"))) <= mime.LINE_MAX) and b"=_" not in data:
+                return self._fields(b"7bit"), data
         if self._base64:
-            return self._with_fields(b"base64", mime.base64(mime.crlf(joined(self._rendering, texts))))
+            return self._fields(b"base64"), mime.base64(mime.crlf(joined(self._rendering, texts)))
         # RFC 2045 section 6.7 (5): a soft line break on either side, so that pieces encoded apart never pass 76.
         data = _interleaved(self._quoted, [mime.quoted_printable(text) for text in dynamic], b"=\r\n")
-        return self._with_fields(b"quoted-printable", data)
+        return self._fields(b"quoted-printable"), data
 
-    def _with_fields(self, encoding: bytes, data: bytes) -> bytes:
-        fields = b"Content-Type: text/%b; charset=utf-8\r\nContent-Transfer-Encoding: %b\r\n\r\n"
-        return fields % (self._subtype, encoding) + data
+    def _fields(self, encoding: bytes) -> bytes:
+        return b"Content-Type: text/%b; charset=utf-8\r\nContent-Transfer-Encoding: %b\r\n" % (self._subtype, encoding)
 
 
 def _interleaved(static: Sequence[bytes], dynamic: Sequence[bytes], between: bytes) -> bytes:
@@ -121,7 +125,7 @@ class Content:
         seed = "\0".join(("", *subject.static, *text.static, *(html.static if html else ())))
         # "=_" occurs in no part (mime.is_plain), so no text can close one, and the same content has the same bytes.
         self._boundary = b"=_" + sha256(seed.encode("utf-8", "replace")).hexdigest()[:24].encode()
-        self._body = self._assembled({}, self._untracked) if all(part.constant for part in self._parts) else None
+        self._kept = self._assembled({}, self._untracked) if all(part.constant for part in self._parts) else None
 
     def render(self, variables: Mapping[str, object], context: RenderContext) -> Rendered:
         """The message for one recipient. ContentError names the part that cannot be written; nothing of it is sent.
@@ -133,9 +137,8 @@ class Content:
         try:
             subject = joined(self._subject, self._subject.render(values, tracking))
             fields = self._fields(subject, context)
-            whole = self._body if self._body is not None else self._assembled(values, tracking)
-            ends, _, body = whole.partition(b"\r\n\r\n")
-            headers = b"".join(fields) + b"MIME-Version: 1.0\r\n" + ends + b"\r\n"
+            ends, body = self._kept if self._kept is not None else self._assembled(values, tracking)
+            headers = b"".join([*fields, b"MIME-Version: 1.0\r\n", ends])
             names = [field.partition(b":")[0] for field in fields]
             names += [
                 b"MIME-Version",
@@ -177,17 +180,19 @@ class Content:
             fields.append(mime.unstructured(name, value))
         return fields
 
-    def _assembled(self, variables: Mapping[str, object], tracking: Tracking) -> bytes:
-        """The last header fields, the empty line and the body."""
+    def _assembled(self, variables: Mapping[str, object], tracking: Tracking) -> tuple[bytes, bytes]:
+        """The last header fields, and the body."""
         written = [part.write(variables, tracking) for part in self._parts]
         if len(written) == 1:
-            return written[0] if written[0].endswith(b"\r\n") else written[0] + b"\r\n"
-        # RFC 2046 section 5.1.4: the plainest first, the richest last.
+            fields, data = written[0]
+            return fields, data if data.endswith(b"\r\n") else data + b"\r\n"
         boundary = self._boundary
-        pieces = [b'Content-Type: multipart/alternative;\r\n boundary="%b"\r\n\r\n' % boundary]
-        for part in written:
-            pieces += (b"--", boundary, b"\r\n", part, b"\r\n")  # section 5.1.1: the last CRLF is the boundary's
-        return b"".join([*pieces, b"--", boundary, b"--\r\n"])
+        pieces: list[bytes] = []
+        # RFC 2046 section 5.1.4: the plainest first, the richest last. Section 5.1.1: the CRLF before "--" is its.
+        for fields, data in written:
+            pieces += (b"--", boundary, b"\r\n", fields, b"\r\n", data, b"\r\n")
+        body = b"".join([*pieces, b"--", boundary, b"--\r\n"])
+        return b'Content-Type: multipart/alternative;\r\n boundary="%b"\r\n' % boundary, body
 
 
 def compile_content(

@@ -16,8 +16,10 @@ from typing import Any, ClassVar, Protocol, TextIO, cast
 from liquid import Environment, RenderContext, TokenStream
 from liquid.ast import Node
 from liquid.builtin.content import ContentNode
+from liquid.builtin.output import OutputNode
 from liquid.exceptions import LiquidError, LiquidInterrupt, ResourceLimitError, StopRender
 from liquid.output import LimitedStringIO
+from liquid.stringify import to_liquid_string
 from liquid.tag import Tag
 from liquid.template import BoundTemplate
 from liquid.token import TOKEN_EXPRESSION, TOKEN_TAG, Token
@@ -114,9 +116,8 @@ class Template:
         room = OUTPUT_MAX
         rendered: list[str] = []
         for node in self._nodes:
-            buffer = LimitedStringIO(limit=room)
             try:
-                node.render(context, buffer)
+                text = self._text(node, context, room)
             except (LiquidInterrupt, StopRender):
                 raise ContentError(self._part, _line(node.token), "break or continue outside of a loop") from None
             except LiquidError as error:
@@ -124,9 +125,22 @@ class Template:
             except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
                 # What a filter lets through for values that it was not made for; the text could quote one.
                 raise ContentError(self._part, _line(node.token), f"cannot render ({type(error).__name__})") from None
-            room -= buffer.size
-            rendered.append(buffer.getvalue())
+            room -= len(text)
+            rendered.append(text)
         return rendered
+
+    def _text(self, node: Node, context: _Context, room: int) -> str:
+        # The commonest nodes without a buffer each: half the time of a rendering.
+        if isinstance(node, _LinkNode):
+            return _attribute(context.tracking.click(node.number))
+        if type(node) is OutputNode:
+            text = to_liquid_string(node.expression.evaluate(context), context.autoescape)
+            if len(text) > room:
+                raise ResourceLimitError("too much output", token=None)
+            return str(text)
+        buffer = LimitedStringIO(limit=room)
+        node.render(context, buffer)
+        return buffer.getvalue()
 
 
 def compile_template(part: str, source: str, *, escape: bool, inserts: Sequence[Insert] = ()) -> Template:

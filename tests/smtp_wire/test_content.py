@@ -138,7 +138,7 @@ def test_a_body_without_variables_is_written_once() -> None:
     content = compile_content("Hello {{ name }}", None, "The same for all\n")
     first, second = (content.render({"name": name}, CONTEXT) for name in ("Ann", "Bob"))
     assert first.headers != second.headers
-    assert first.body == second.body
+    assert first.body is second.body
 
 
 @pytest.mark.parametrize("text", ["漢字" * 200, "x" * 5000, "é " * 3000, "plain\n" * 300, "-- \n--=_x--\n"])
