@@ -8,7 +8,7 @@ people. Settings that the registry does not name are the operator's. Printing is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
@@ -107,6 +107,15 @@ def compare(topics: Sequence[Topic], found: Mapping[str, Found], brokers: int, p
     return changes
 
 
+def partition_count(cluster: Cluster, topic: Topic) -> int:
+    """How many partitions the topic has on the broker. Raises `Later` when it does not answer, or has no such topic."""
+    client = cluster.admin("topics")
+    found = _metadata(client).topics.get(cluster.topic(topic))
+    if found is None:
+        raise Later(f"there is no topic {topic.name}: run `mailriver topics apply`")
+    return len(found.partitions)
+
+
 def plan(cluster: Cluster, profile: Profile) -> list[Change]:
     """What differs between the registry and the broker. Raises `Later` when the broker does not answer."""
     client = cluster.admin("topics")
@@ -128,7 +137,7 @@ def apply(cluster: Cluster, profile: Profile) -> list[Change]:
     create = [by_name[change.topic] for change in todo if change.kind is Kind.CREATE]
     _create(client, cluster, create, brokers, profile)
     _alter(client, cluster, [change for change in todo if change.kind is Kind.SETTING])
-    _wait_visible(client, {cluster.topic(topic): partitions(topic, profile) for topic in create})
+    _wait_visible(client, cluster, todo, profile)
     log.info("topics_applied", created=len(create), altered=len(todo) - len(create), left=len(changes) - len(todo))
     return todo
 
@@ -159,7 +168,12 @@ def _look(client: AdminClient, cluster: Cluster, metadata: ClusterMetadata) -> d
     answers = client.describe_configs(list(resources.values()), request_timeout=_TIMEOUT_S)
     found = {}
     for name, resource in resources.items():
-        entries: dict[str, ConfigEntry] = _result(answers[resource])
+        try:
+            entries: dict[str, ConfigEntry] = answers[resource].result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                continue  # made a moment ago, and not yet known to the broker that was asked
+            raise mapped(error) from None
         held = metadata.topics[cluster.topic(name)].partitions
         found[name] = Found(
             len(held),
@@ -202,21 +216,23 @@ def _alter(client: AdminClient, cluster: Cluster, changes: list[Change]) -> None
             _result(future)
 
 
-def _wait_visible(
-    client: AdminClient, expected: Mapping[str, int], clock: Callable[[], float] = time.monotonic
-) -> None:
-    """Until every partition has a leader: before, a first publish or subscribe would stumble."""
-    deadline = clock() + _TIMEOUT_S
+def _wait_visible(client: AdminClient, cluster: Cluster, done: Sequence[Change], profile: Profile) -> None:
+    """Until the brokers show what was done, and lead what was created: before, a first subscribe would stumble."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    created = [cluster.topic(change.topic) for change in done if change.kind is Kind.CREATE]
     while True:
-        seen = _metadata(client).topics
-        if all(
-            name in seen and sum(part.leader >= 0 for part in seen[name].partitions.values()) >= count
-            for name, count in expected.items()
-        ):
+        metadata = _metadata(client)
+        left = compare(TOPICS, _look(client, cluster, metadata), len(metadata.brokers), profile)
+        if not set(done) & set(left) and all(_is_led(metadata, name) for name in created):
             return
-        if clock() > deadline:
-            raise Later("new topics did not become visible")
+        if time.monotonic() > deadline:
+            raise Later("what was applied did not become visible")
         time.sleep(_LOOK_AGAIN_S)
+
+
+def _is_led(metadata: ClusterMetadata, name: str) -> bool:
+    topic = metadata.topics.get(name)
+    return topic is not None and all(partition.leader >= 0 for partition in topic.partitions.values())
 
 
 def _metadata(client: AdminClient) -> ClusterMetadata:

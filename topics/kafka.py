@@ -49,6 +49,12 @@ class Security:
         if (self.ca or self.cert) and not self.tls:
             raise ValueError("certificates are given, yet TLS is off")
 
+    def password(self) -> str:
+        if self.password_file is None:
+            return ""
+        # One trailing newline is the editor's, not the password's.
+        return self.password_file.read_text(encoding="utf-8").removesuffix("\n")
+
     def config(self) -> dict[str, Any]:
         """The librdkafka settings; the dict holds the password, so it is never logged."""
         protocol = ("SASL_" if self.sasl_mechanism else "") + ("SSL" if self.tls else "PLAINTEXT")
@@ -56,8 +62,7 @@ class Security:
         if self.sasl_mechanism and self.password_file:
             settings["sasl.mechanism"] = self.sasl_mechanism
             settings["sasl.username"] = self.username
-            # One trailing newline is the editor's, not the password's.
-            settings["sasl.password"] = self.password_file.read_text(encoding="utf-8").removesuffix("\n")
+            settings["sasl.password"] = self.password()
         for name, path in (("ca", self.ca), ("certificate", self.cert), ("key", self.key)):
             if path:
                 settings[f"ssl.{name}.location"] = str(path)

@@ -76,23 +76,21 @@ def _state(name: str, key: str, kind: str, writers: tuple[str, ...], *readers: s
     )  # fmt: skip
 
 
+def _derived(name: str, key: str, role: str) -> Topic:
+    # What a role remembers of each key: as many partitions as the facts that it folds.
+    return Topic(name, key, (), 2, 12, -1, (role,), (role,), cleanup=Cleanup.COMPACT)
+
+
+def _lane(name: str) -> Topic:
+    return Topic(name, "pool/site#shard", ("message.queue",), 4, 12, _LANE_MS, ("plan", "smtp"), ("smtp",))
+
+
 SENDS = Topic("mail.sends", "idempotency key", (SEND,), 4, 12, 7 * DAY_MS, ("upstream",), ("plan",), broker_time=True)
 SENDS_URGENT = Topic(
     "mail.sends.urgent", "idempotency key", (SEND,), 4, 12, 7 * DAY_MS, ("upstream",), ("plan",), broker_time=True
 )
-LANES = Topic(
-    f"mail.lanes.{LANE_GROUP}", "pool/site#shard", ("message.queue",), 4, 12, _LANE_MS, ("plan", "smtp"), ("smtp",)
-)
-LANES_URGENT = Topic(
-    f"mail.lanes.{LANE_GROUP}.urgent",
-    "pool/site#shard",
-    ("message.queue",),
-    4,
-    12,
-    _LANE_MS,
-    ("plan", "smtp"),
-    ("smtp",),
-)
+LANES = _lane(f"mail.lanes.{LANE_GROUP}")
+LANES_URGENT = _lane(f"mail.lanes.{LANE_GROUP}.urgent")
 QUEUE = Topic(
     f"mail.queue.{LANE_GROUP}", "message_id, in its lane's partition", (), 4, 12, -1, ("smtp",), ("smtp",),
     cleanup=Cleanup.COMPACT,
@@ -104,20 +102,27 @@ RECIPIENTS = Topic(
     "mail.recipients", "recipient_id", ("recipient.seen",), 1, 12, -1, ("plan",), (),
     cleanup=Cleanup.COMPACT, max_compaction_lag_ms=DAY_MS,
 )  # fmt: skip
-MESSAGES = _fact("mail.messages", "message_id", _types("message.accepted", "message.scheduled", "message.rejected",
-    "message.duplicate", "message.delivered", "message.bounced", "message.suppressed", "message.cancelled",
-    "message.expired", "message.failed", "message.unknown"), ("plan", "smtp"))  # fmt: skip
+MESSAGES = _fact(
+    "mail.messages",
+    "message_id",
+    tuple(kind for kind in _types("message.") if kind not in ("message.queue", "message.opened", "message.clicked")),
+    ("plan", "smtp"),
+)
 ATTEMPTS = _fact("mail.attempts", "message_id", _types("attempt."), ("smtp",))
 TALLIES = Topic(
     "mail.tallies", "kind/name", ("tally.counted",), 1, 12, 30 * DAY_MS, ("smtp",), ("score", "shape", SINK)
 )
-BOUNCES = _fact("mail.bounces", "recipient_id", ("bounce.received", "inbound.set_aside"), ("smtp", "classify"), "suppress")
+BOUNCES = _fact(
+    "mail.bounces", "recipient_id", ("bounce.received", "inbound.set_aside"), ("smtp", "classify"), "suppress"
+)
 COMPLAINTS = _fact("mail.complaints", "recipient_id", ("complaint.received",), ("classify",), "suppress")
 UNSUBSCRIBES = _fact("mail.unsubscribes", "recipient_id", ("recipient.unsubscribed",), ("tracking", "classify"))
 OPENS = _fact("mail.opens", "recipient_id", ("message.opened", "open.judged"), ("tracking", "engage"), "engage")
 CLICKS = _fact("mail.clicks", "recipient_id", ("message.clicked", "click.judged"), ("tracking", "engage"), "engage")
 CONVERSIONS = _fact("mail.conversions", "recipient_id", ("conversion.recorded",), ("tracking",))
 REPLIES = _fact("mail.replies", "recipient_id", ("reply.received",), ("classify",))
+SUPPRESS_STATE = _derived("mail.suppress.state", "tenant/recipient_id", "suppress")
+ENGAGE_STATE = _derived("mail.engage.state", "message_id, in its recipient's partition", "engage")
 SUPPRESSIONS = _state(
     "mail.suppressions", "tenant/scope/recipient_id", "suppression.set", ("tracking", "suppress", "cli"), "smtp"
 )
@@ -133,10 +138,10 @@ DEADLETTERS = Topic(
 )  # fmt: skip
 
 TOPICS: tuple[Topic, ...] = (
-    SENDS, SENDS_URGENT, LANES, LANES_URGENT, QUEUE, INBOUND, RECIPIENTS, MESSAGES, ATTEMPTS, TALLIES, BOUNCES,
-    COMPLAINTS, UNSUBSCRIBES, OPENS, CLICKS, CONVERSIONS, REPLIES, SUPPRESSIONS, CAMPAIGNS, SHAPING, CONTROLS, SITES, SUBSCRIBERS,
-    AUDITS, DEADLETTERS,
-)  # fmt: skip
+    *(SENDS, SENDS_URGENT, LANES, LANES_URGENT, QUEUE, INBOUND, RECIPIENTS, MESSAGES, ATTEMPTS, TALLIES),
+    *(BOUNCES, COMPLAINTS, UNSUBSCRIBES, OPENS, CLICKS, CONVERSIONS, REPLIES, SUPPRESS_STATE, ENGAGE_STATE),
+    *(SUPPRESSIONS, CAMPAIGNS, SHAPING, CONTROLS, SITES, SUBSCRIBERS, AUDITS, DEADLETTERS),
+)
 
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
 BY_TYPE: dict[str, Topic] = {

@@ -41,7 +41,7 @@ class PlanConfig:
 
 
 def run(config: PlanConfig, stop: threading.Event, ready: Callable[[], None]) -> None:
-    rules = Rules(config.tenants, config.pools, config.recipient_secret, admin.partitions(config.cluster, LANES))
+    rules = Rules(config.tenants, config.pools, config.recipient_secret, admin.partition_count(config.cluster, LANES))
     with closing(Reader(config.cluster, GROUP)) as reader, Publisher(config.cluster, GROUP) as publisher:
         planner = Planner(rules, KnownViews(config.cluster, reader), publisher)
         loop.run(config.cluster, GROUP, (SENDS_URGENT, SENDS), planner.handle, stop, publisher=publisher, ready=ready)
