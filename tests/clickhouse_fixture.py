@@ -1,6 +1,6 @@
 """One embedded ClickHouse for a whole test session, in a process of its own.
 
-A test keeps apart from others by its database: `database` makes one and drops it.
+A test keeps apart from others by its database: `clickhouse_database` makes one and drops it.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]
 
 
 @pytest.fixture
-def database(clickhouse: ClickHouse) -> Iterator[str]:
+def clickhouse_database(clickhouse: ClickHouse) -> Iterator[str]:
     """The name of an empty database of this test's own."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     client = clickhouse.client()

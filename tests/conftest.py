@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.clickhouse_fixture import clickhouse, clickhouse_database
 from tests.kafka_fixture import kafka, topic_prefix
 
-__all__ = ["kafka", "topic_prefix"]
+__all__ = ["clickhouse", "clickhouse_database", "kafka", "topic_prefix"]

@@ -9,6 +9,9 @@ at all, up to one block of about a million rows. A power cut may take the last s
 by default. Repeating an insert with its `insert_deduplication_token` is safe after any of these, where the table has a
 `non_replicated_deduplication_window`.
 
+One oddity of chdb: its database `default` also looks for tables among files, which is refused, so that there a table
+that is not found is an ACCESS_DENIED, and a view's target needs its database's name. Use a database of your own.
+
     python -m pipeline.embedded.clickhouse --data FOLDER --port 8123 [--ready-file FILE]
 
 Users and passwords come from the environment: MAILRIVER_CLICKHOUSE__USER, __PASSWORD, __READER, __READER_PASSWORD.
@@ -29,7 +32,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from pipeline.embedded.clickhouse_engine import AlreadyOpen, Engine
+from pipeline.embedded.clickhouse_engine import CannotOpen, Engine
 from pipeline.embedded.clickhouse_http import Server
 from pipeline.embedded.clickhouse_request import Login
 
@@ -38,7 +41,7 @@ _log = structlog.get_logger(__name__)
 _HOST = "127.0.0.1"
 _VARIABLE = "MAILRIVER_CLICKHOUSE__"
 _HEADERS = 64 * 1024  # bytes of a request's first line: clients put queries and parameters there
-_GOODBYE = 5.0  # seconds for requests under way when we are asked to stop
+_GOODBYE = 1.0  # seconds for clients to take the last answers when we are asked to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class ClickHousePlan:
 
 
 async def serve(plan: ClickHousePlan, ready: Callable[[], None] = lambda: None) -> None:
-    """Serve until cancelled; calls `ready` once requests are taken. Raises AlreadyOpen, or OSError for the port."""
+    """Serve until cancelled; calls `ready` once requests are taken. Raises CannotOpen, or OSError for the port."""
     engine = await asyncio.to_thread(Engine, plan.data_dir)
     try:
         server = Server(engine, Login(plan.user, plan.password, plan.reader, plan.reader_password))
@@ -94,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyError as missing:
         print(f"set {missing.args[0]} in the environment", file=sys.stderr)  # noqa: T201
         return 2
-    except (AlreadyOpen, OSError) as error:
+    except (CannotOpen, OSError) as error:
         print(f"the embedded ClickHouse cannot start: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0

@@ -47,7 +47,6 @@ WRITER = Caps(memory=WRITER_MEMORY, seconds=300, rows_read=2_000_000_000, rows=2
 _SERVER = {
     # chdb writes no log of its own: what matters comes back as the error of a request.
     "logger": "<level>none</level>",
-    "timezone": "UTC",
     "max_server_memory_usage": SERVER_MEMORY,
     "mark_cache_size": 32 * _MIB,
     "primary_index_cache_size": 32 * _MIB,

@@ -14,17 +14,21 @@ All calls block, and let go of the GIL: call them from threads, one thread at a 
 
 from __future__ import annotations
 
+import os
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from chdb.state.sqlitelike import Connection, connect
 
 from pipeline.embedded import clickhouse_config
 from pipeline.embedded.clickhouse_errors import ServerError
+
+if TYPE_CHECKING:
+    from chdb.state.sqlitelike import Connection
 
 _log = structlog.get_logger(__name__)
 
@@ -37,26 +41,27 @@ class Access(Enum):
     READER = "reader"
 
 
-class AlreadyOpen(Exception):
-    """Another process has this data folder open, or it cannot be used; the text says which."""
+class CannotOpen(Exception):
+    """Another process has this data folder open, or chdb or the folder cannot be used; the text says which."""
 
 
 class Engine:
     """The one ClickHouse of this process."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` holds data/ and config/. Raises AlreadyOpen."""
+        """`folder` holds data/ and config/. Raises CannotOpen."""
         folder.mkdir(parents=True, exist_ok=True)
         config = clickhouse_config.write(folder / "config")
         # chdb cuts the text at ? and & without any quoting.
         for path in (folder, config):
             if {"?", "&"} & set(str(path)):
-                raise AlreadyOpen(f"{path}: the name of the data folder must not hold ? or &")
+                raise CannotOpen(f"{path}: the name of the data folder must not hold ? or &")
+        self._connect = _chdb()
         self._place = f"file:{folder.absolute() / 'data'}?config-file={config.absolute()}"
         try:
-            self._keeper = connect(self._place)  # ClickHouse lives as long as one connection does
+            self._keeper = self._connect(self._place)  # ClickHouse lives as long as one connection does
         except RuntimeError as error:
-            raise AlreadyOpen(f"cannot open {folder}: {error}") from error
+            raise CannotOpen(f"cannot open {folder}: {error}") from error
         self.version, self.timezone = self.session().text("SELECT version(), timezone()").split("\t")
 
     def session(
@@ -66,7 +71,7 @@ class Engine:
         database: str = "",
     ) -> Session:
         """A fresh session with its caps set. Raises ServerError for a setting or database that ClickHouse refuses."""
-        session = Session(connect(self._place))
+        session = Session(self._connect(self._place))
         try:
             session.prepare(access, settings or {}, database)
         except BaseException:
@@ -81,6 +86,18 @@ class Engine:
     def close(self) -> None:
         """After this no chdb can be opened in this process again."""
         self._keeper.close()
+
+
+def _chdb() -> Callable[[str], Connection]:
+    """Load chdb. It takes its time zone from the process when it is loaded, whatever its configuration says, and a
+    DateTime column without a zone must not depend on the machine."""
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    try:
+        from chdb.state.sqlitelike import connect
+    except ImportError as error:
+        raise CannotOpen(f"chdb cannot be loaded ({error}): install mailriver[embedded]") from error
+    return connect
 
 
 class Session:

@@ -33,6 +33,7 @@ from pipeline.embedded.clickhouse_names import (
     FORBIDDEN_WORDS,
     NOT_AN_ENGINE,
     READS,
+    REFUSED,
     WRITES,
 )
 
@@ -134,15 +135,18 @@ def _insert(
 
 
 def _verb(seen: list[Token]) -> str:
-    return next((token.name for token in seen if token.text != "("), "")
+    first = next((token for token in seen if token.text != "("), _END)
+    return first.name if first.kind is Kind.WORD else ""
 
 
 def _check(seen: list[Token], may_write: bool, parameters: Mapping[str, str]) -> None:
     verb = _verb(seen)
     if verb in WRITES and not may_write:
         raise ServerError.readonly()
+    if verb in REFUSED:
+        raise ServerError.refused(verb.upper())
     if verb not in READS | WRITES:
-        raise ServerError.refused(f"the statement {seen[0].text.upper() or seen[0].text!r}")
+        raise ServerError.syntax(f"Syntax error: no statement begins with {seen[0].text[:40]!r}")
     if any(token.text == ";" and token.kind is Kind.SIGN for token in seen):
         raise ServerError.syntax("Syntax error (Multi-statements are not allowed)")
     _check_names(seen)

@@ -24,7 +24,7 @@ from pipeline.embedded import clickhouse_request
 from pipeline.embedded.clickhouse_body import Body, read_form
 from pipeline.embedded.clickhouse_codings import Encoder, choose
 from pipeline.embedded.clickhouse_engine import WHOLE_RESULT, Access, Engine
-from pipeline.embedded.clickhouse_errors import ServerError
+from pipeline.embedded.clickhouse_errors import SYNTAX_ERROR, ServerError
 from pipeline.embedded.clickhouse_formats import content_type, native_header, streamable
 from pipeline.embedded.clickhouse_gate import VALUES, Shape, Statement, free_of_forbidden, judge
 from pipeline.embedded.clickhouse_lanes import Lanes, Work
@@ -35,6 +35,7 @@ _log = structlog.get_logger(__name__)
 _QUERY_LIMIT = 1024 * 1024  # bytes of a statement, without an INSERT's rows
 _APPEND = 1024 * 1024  # bytes handed to ClickHouse at once
 _HELD = 32 * 1024 * 1024  # bytes of a result kept back for wait_end_of_query
+_GRACE = 3.0  # seconds for what runs when we are asked to stop
 _LINES = "TabSeparated"
 
 
@@ -51,11 +52,15 @@ class Server:
         app.router.add_get("/ping", self._ping)
         app.router.add_get("/", self._handle)
         app.router.add_post("/", self._handle)
+        app.on_shutdown.append(self._drain)
         return app
 
     async def close(self) -> None:
-        """Stop what runs and wait for it."""
+        """Give everything back; after the application's own clean-up."""
         await self._lanes.close()
+
+    async def _drain(self, app: web.Application) -> None:
+        await self._lanes.drain(_GRACE)
 
     async def _ping(self, request: web.Request) -> web.Response:
         return web.Response(text="Ok.\n")
@@ -77,14 +82,23 @@ class Server:
 
     async def _answer(self, asked: Request, body: Body, response: _Response) -> None:
         # An INSERT's rows may follow the statement in the URL or the body; no statement is longer than the limit.
-        start = asked.query.encode() + await body.read(_QUERY_LIMIT)
-        statement = judge(start.decode("latin-1"), may_write=asked.access is Access.WRITE, parameters=asked.parameters)
+        start = await body.read(_QUERY_LIMIT)
+        if asked.query:
+            start = asked.query.rstrip().encode() + (b"\n" + start if start else b"")
+        try:
+            statement = judge(
+                start.decode("latin-1"), may_write=asked.access is Access.WRITE, parameters=asked.parameters
+            )
+        except ServerError as error:
+            if body.ended or error.code != SYNTAX_ERROR:
+                raise
+            raise _too_long() from None  # what was read so far ends somewhere
         async with self._lanes.work(asked.access) as work:
             if statement.shape is Shape.INSERT:
                 await self._insert(work, asked, statement, start[statement.data_at :], body, response)
                 return
             if not body.ended:
-                raise ServerError.too_large(f"a statement of more than {_QUERY_LIMIT} bytes")
+                raise _too_long()
             await work.open(asked.settings, asked.database)
             if statement.shape is Shape.ROWS and streamable(
                 self._format(asked, statement), statement.words, asked.settings
@@ -158,7 +172,7 @@ class _Response:
         self._tag = secrets.token_hex(8)
         self._broken = False
         self.format = ""
-        self.summary = {"read_rows": "0", "read_bytes": "0", "written_rows": "0", "written_bytes": "0"}
+        self.summary = {"written_rows": "0", "written_bytes": "0"}
 
     def begin(self, asked: Request) -> None:
         self._asked = asked
@@ -212,6 +226,10 @@ class _Response:
         self._sent = web.StreamResponse(status=status, headers=headers)
         await self._sent.prepare(self._request)
         return self._sent
+
+
+def _too_long() -> ServerError:
+    return ServerError.too_large(f"a statement of more than {_QUERY_LIMIT} bytes")
 
 
 def _text(sql: str) -> str:

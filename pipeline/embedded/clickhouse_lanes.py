@@ -11,9 +11,9 @@ has its statement killed by its label; the place is free again when the call has
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import structlog
@@ -25,6 +25,7 @@ _log = structlog.get_logger(__name__)
 
 _PLACES = {"writers": 8, "readers": 6}
 _PATIENCE = 20.0  # seconds in the queue of a lane
+_STOPPED = 0.5  # seconds for a killed statement to come back
 
 T = TypeVar("T")
 
@@ -38,8 +39,10 @@ class Lanes:
         self._free = {name: asyncio.Semaphore(places) for name, places in _PLACES.items()}
         self._running: set[Work] = set()
         self._ending: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def work(self, access: Access) -> AsyncIterator[Work]:
         """A place in the lane of `access`. Raises ServerError when none gets free in time."""
         lane = "writers" if access is Access.WRITE else "readers"
@@ -50,6 +53,7 @@ class Lanes:
             raise ServerError.too_busy() from None
         work = Work(self._engine, access, self._pools[lane])
         self._running.add(work)
+        self._idle.clear()
         try:
             yield work
         finally:
@@ -59,10 +63,18 @@ class Lanes:
             ending.add_done_callback(self._ending.discard)
             await asyncio.shield(ending)
 
+    async def drain(self, grace: float) -> None:
+        """Let what runs end within `grace` seconds; then stop it, so that its client is told why."""
+        for patience in (grace, _STOPPED, _STOPPED):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._idle.wait()
+                    return
+            for work in list(self._running):
+                await work.stop()
+
     async def close(self) -> None:
-        """Stop what runs, wait for it, end the threads."""
-        for work in list(self._running):
-            await work.stop()
+        """Wait for what was cancelled, end the threads."""
         while self._ending:
             await asyncio.wait(self._ending)
         for pool in self._pools.values():
@@ -73,6 +85,8 @@ class Lanes:
             await work.close()
         finally:
             self._running.discard(work)
+            if not self._running:
+                self._idle.set()
             self._free[lane].release()
 
 
@@ -128,7 +142,9 @@ class Work:
         """Wait for the call that runs, stopping it; then give the session back."""
         while self._call is not None and not self._call.done():
             await self.stop()
-            await asyncio.wait([self._call], timeout=0.5)  # a statement that had not begun is killed the next time
+            await asyncio.wait([self._call], timeout=_STOPPED)  # a statement that had not begun is killed the next time
+        if self._call is not None:
+            self._call.exception()  # looked at, so that asyncio does not report it: nobody waits for it any more
         await asyncio.get_running_loop().run_in_executor(self._pool, self._release)
 
     def _release(self) -> None:

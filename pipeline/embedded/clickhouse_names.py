@@ -10,7 +10,15 @@ WRITES = frozenset(
         "check",
     }
 )
-"""Not here: SET, USE (there are no sessions), ATTACH and DETACH (paths), SYSTEM, KILL, BACKUP, GRANT, EXECUTE, …"""
+
+REFUSED = frozenset(
+    {
+        *("set", "use", "begin", "commit", "rollback"),  # there are no sessions
+        *("attach", "detach", "undrop", "backup", "restore", "move", "copy"),  # paths
+        *("system", "kill", "grant", "revoke", "execute", "watch", "prepare", "deallocate"),
+    }
+)
+"""Statements of ClickHouse that are answered by a refusal. Any other first word is a syntax error."""
 
 FORBIDDEN_WORDS = frozenset({"infile", "outfile"})
 """The client half of chdb opens these files itself. As identifiers they can be quoted."""
