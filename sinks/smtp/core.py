@@ -16,7 +16,7 @@ order.
     transaction(now)                the next one or None; then write it, and call exactly one of
     committed(number, boot, now)    boot: taken *before* the commit was asked for
     aborted(number, now)            not committed for sure. If that is in doubt, the process must end
-    opened / open_failed / ready / outcome / late / closed
+    opened / open_failed / reroute / ready / outcome / late / closed
                                     what sessions report, by the numbers of `Open`. What a session reports that the core
                                     has dropped or closed is ignored
     acked(ticket, ok, now)          the facts of a Publish
@@ -33,7 +33,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -322,6 +322,30 @@ class Owner:
 
     # Control
 
+    def reroute(self, number: int, to: Callable[[MessageQueue], Relaned | None], now: float) -> bool:
+        """The message for which session `number` is being opened belongs to another lane, as `to` says (None: not).
+
+        It moves, with all that waits beside it and belongs elsewhere too; the session is gone, without a `Drop`. False
+        when nothing has changed.
+        """
+        session = self._dispatch.sessions.get(number)
+        if session is None or session.stage is not Stage.OPENING or session.entry is None:
+            return False
+        entry, site = session.entry, session.site
+        target = to(entry.body.command) if entry.body is not None else None
+        if target is None or site.partition.hold is not Hold.OWNED:
+            return False
+        self._dispatch.abandon(session, now)
+        self._dispatch.gone(session)
+        self._move(entry, target)
+        for other in (*site.ready_urgent, *site.ready):
+            if other.phase is not Phase.QUEUED or other.body is None:
+                continue  # it has ended; or its turn, and with it this question, comes later
+            if (target := to(other.body.command)) is not None:
+                self._move(other, target)
+        self._dispatch.pump(site, now)
+        return True
+
     def relane(self, message_id: str, to: Relaned, now: float) -> bool:
         """Move a waiting message to another lane: `moved` here and `message.queue` there, in one transaction.
 
@@ -335,15 +359,19 @@ class Owner:
                 continue
             if partition.hold is not Hold.OWNED:
                 continue
-            entry.phase = Phase.MOVED
-            self._cache.free(entry)
-            self._ledger.mark(entry)
-            position = f"{self._rules.lanes[entry.urgent]}:{partition.number}:{entry.offset >> 1}"
-            # Attempts are facts by number: counted anew, the next would have the id of the first.
-            command = to.command.model_copy(update={"attempts": entry.attempts, "moved_from": position})
-            partition.moved.append(replace(to, command=command))
+            self._move(entry, to)
             return True
         return False
+
+    def _move(self, entry: Entry, to: Relaned) -> None:
+        partition = entry.site.partition
+        entry.phase = Phase.MOVED
+        self._cache.free(entry)
+        self._ledger.mark(entry)
+        position = f"{self._rules.lanes[entry.urgent]}:{partition.number}:{entry.offset >> 1}"
+        # Attempts are facts by number: counted anew, the next would have the id of the first.
+        command = to.command.model_copy(update={"attempts": entry.attempts, "moved_from": position})
+        partition.moved.append(replace(to, command=command))
 
     def pause(self) -> None:
         self._dispatch.running = False
@@ -379,6 +407,11 @@ class Owner:
             self._dispatch.pump(site, now)
 
     @property
+    def unwritten(self) -> int:
+        """How much waits for a transaction: about its number of records."""
+        return sum(len(each.dirty) + len(each.moved) + each.touched for each in self._partitions.values())
+
+    @property
     def depth(self) -> Depth:
         owned = self._partitions.values()
         return Depth(
@@ -387,7 +420,7 @@ class Owner:
             owed=self._ledger.owed,
             marks=sum(len(partition.marks) for partition in owned),
             sessions=len(self._dispatch.sessions),
-            unwritten=sum(len(partition.dirty) for partition in owned),
+            unwritten=self.unwritten,
             cached_bytes=self._cache.used,
         )
 

@@ -69,19 +69,19 @@ class Journal:
     """`report` is called in the journal's thread, once for each `write`, and with Ended at most once."""
 
     def __init__(
-        self, cluster: Cluster, topics: Topics, instance: str, source: str, report: Callable[[Report], None]
+        self, cluster: Cluster, topics: Topics, group: str, instance: str, report: Callable[[Report], None]
     ) -> None:
         """`instance` is stable over restarts: a new process of that name fences the old one's transactions."""
         self._topics = topics
         self._names = {topic: cluster.topic(topic) for topic in (topics.state, *topics.lanes)}
-        self._source = source
+        self._source = f"{group}.{instance}"
         self._report = report
         self._work: queue.SimpleQueue[tuple[Transaction, Any] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._producer: Producer = cluster.producer(
             f"journal-{instance}",
             **{
-                "transactional.id": cluster.transactional_id(f"{source}.{topics.state.name}.{instance}"),
+                "transactional.id": cluster.transactional_id(f"{group}.{instance}"),
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 "linger.ms": 1,

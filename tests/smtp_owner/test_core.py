@@ -247,7 +247,8 @@ class TestFacts:
         assert not world.publishes
         world.commit()
         assert world.phase("one") is Phase.ENDED
-        assert [fact.type for fact in world.publishes[0].facts] == ["attempt.bounced", "message.bounced", "bounce.received"]
+        kinds = [fact.type for fact in world.publishes[0].facts]
+        assert kinds == ["attempt.bounced", "message.bounced", "bounce.received"]
         world.owner.acked(world.publishes[0].ticket, True, world.now)
         world.commit()
         assert world.phase("one") is Phase.DONE

@@ -1,0 +1,425 @@
+"""The queue owner at work: core, journal, consumer, sessions and facts of one worker, on one event loop.
+
+Everything that happens comes to the loop as a call: from the consumer's thread, the journal's, the publisher's, the
+pressroom's, from sessions and from the clock. Each tells the core, carries out what the core says, and sees to it that
+a transaction follows. The order of the consumer's events is kept, so a transaction that is taken has the group
+metadata of the view it was taken from. Decisions are core.py's; this file has none but when to write and when to pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from threading import Event
+from typing import Any, Final
+
+import structlog
+
+from schemas import ids
+from schemas.lanes import MessageQueue
+from schemas.tenant import Tenant
+from schemas.tokens import Keyring
+from sinks.smtp import dns, intake, journal
+from sinks.smtp.bodies import BodyReader
+from sinks.smtp.clock import boottime
+from sinks.smtp.commands import Bodies, Command, Drained, Fetch, Publish, Rules
+from sinks.smtp.compose import Composer
+from sinks.smtp.connections import Connections
+from sinks.smtp.core import Depth, Owner
+from sinks.smtp.dialer import Dialer, Identity, TlsMode
+from sinks.smtp.dkim import Signer
+from sinks.smtp.knowledge import Knowledge
+from sinks.smtp.policy import Limits, Policy
+from sinks.smtp.pressroom import Pressroom, Printed
+from sinks.smtp.queue import Relaned
+from sinks.smtp.reach import Reach
+from sinks.smtp.reporting import Facts, Tallies, learned
+from sinks.smtp.routing import Route
+from sinks.smtp.session import Timeouts
+from sinks.smtp.state import Result, State, Unreadable, decode
+from topics import admin, store
+from topics.errors import Broken
+from topics.kafka import Cluster
+from topics.publisher import Publisher
+from topics.registry import LANE_GROUP, LANES, LANES_URGENT, QUEUE
+
+GROUP: Final = f"smtp.{LANE_GROUP}"
+_LANES: Final = (LANES, LANES_URGENT)
+
+_FILL_IDLE_S: Final = 0.005  # a transaction costs 5 ms: alone, a message should not wait for company
+_FILL_BUSY_S: Final = 0.05
+_BUSY: Final = 32  # records of the last transaction
+_ABORTED_S: Final = 0.2  # until the next one after an abort
+_TICK_S: Final = 0.1
+_TALLY_S: Final = 1.0
+_STUCK_S: Final = 2.0  # a transaction that takes longer: Kafka is away, and what starts now could not get its dot
+_VIEWS_S: Final = 60.0
+_SPARE_S: Final = 15.0  # without a partition after this long, the worker is a spare one, and ready
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpConfig:
+    cluster: Cluster
+    tenants: Mapping[str, Tenant]
+    keyring: Keyring
+    signers: Mapping[str, Signer | None]  # by From domain; None: unsigned
+    reach: Reach
+    nameservers: tuple[tuple[str, int], ...]
+    ehlo_name: str
+    instance: str = "1"
+    bind_address: str | None = None
+    tls: TlsMode = TlsMode.OPPORTUNISTIC
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    limits: Limits = field(default_factory=Limits)
+    sessions: int = 500
+    retry_scale: float = 1.0
+    signing_threads: int = 2
+    queue_limit: int = 1_500_000  # messages; beyond it the lanes wait
+
+
+@dataclass(slots=True)
+class _Restoring:
+    cancelled: bool = False
+
+
+async def serve(config: SmtpConfig, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    """Own partitions and deliver until `stop`. Raises Broken when another process must take over."""
+    await Agent(config).run(stop, ready)
+
+
+class Agent:
+    def __init__(self, config: SmtpConfig) -> None:
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._failure = ""
+        self._failed = asyncio.Event()
+        self._is_ready: Callable[[], None] | None = None
+        self._knowledge = Knowledge(config.cluster, config.instance)
+        self._publisher = Publisher(config.cluster, f"smtp/{config.instance}")
+        self._facts = Facts(self._publisher, self._threadsafe(self._on_acks))
+        self._tallies = Tallies(config.instance)
+        self._partitions = 0
+        rules = Rules(
+            admit=self._knowledge.admit,
+            policy=self._policy,
+            limits=lambda lane: config.limits,
+            scale=config.retry_scale,
+            sessions=config.sessions,
+            lanes=(LANES.name, LANES_URGENT.name),
+            worker=config.instance,
+        )
+        self._owner = Owner(rules)
+        self._owner.pause()  # until the views are fresh
+        composer = Composer(config.tenants, config.keyring, config.signers, self._knowledge.campaign)
+        self._press = Pressroom(composer.compose, self._threadsafe(self._on_printed), config.signing_threads)
+        self._connections = Connections(
+            self,
+            dns.Router(dns.Cache(dns.Resolver(config.nameservers), time.monotonic), Random()).route,
+            Dialer(config.reach, config.timeouts),
+            Identity(config.ehlo_name, config.bind_address),
+            config.tls,
+            self._press,
+            config.instance,
+        )
+        topics = journal.Topics(QUEUE, _LANES)
+        self._journal = journal.Journal(
+            config.cluster, topics, GROUP, config.instance, self._threadsafe(self._on_report)
+        )
+        self._bodies = BodyReader(
+            config.cluster, _LANES, self._threadsafe(self._on_bodies), instance=config.instance
+        )
+        self._intake = intake.Intake(
+            config.cluster, GROUP, _LANES, self._threadsafe(self._on_event), self._publisher, instance=config.instance
+        )
+        self._restoring: dict[int, _Restoring] = {}
+        self._restores: set[asyncio.Task[None]] = set()
+        self._draining: dict[int, Event] = {}
+        self._metadata: Any = None
+        self._writing_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_size = 0
+        self._obeying = False
+        self._told_sites: dict[str, str] = {}
+
+    def _threadsafe(self, call: Callable[..., None]) -> Callable[..., None]:
+        loop = self._loop
+
+        def later(*arguments: Any) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(call, *arguments)
+
+        return later
+
+    def _policy(self, command: MessageQueue) -> Policy:
+        tenant = self._config.tenants.get(command.tenant)
+        if tenant is None:
+            return Policy()
+        return Policy(tenant.policy(command.stream).on_doubt, tenant.duplicate_window_s)
+
+    # Life
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+        self._is_ready = ready
+        try:
+            await self._start()
+            ticking = self._loop.create_task(self._tick_for_ever())
+            await _first(stop, self._failed)
+            await self._leave()
+            ticking.cancel()
+        finally:
+            await self._close()
+        if self._failure:
+            raise Broken(self._failure)
+
+    async def _start(self) -> None:
+        self._knowledge.start()
+        self._partitions = await asyncio.to_thread(admin.partition_count, self._config.cluster, LANES)
+        await asyncio.to_thread(self._journal.open)
+        if not await asyncio.to_thread(self._knowledge.wait_ready, _VIEWS_S):
+            raise Broken("the views could not be read")
+        self._press.start()
+        self._bodies.start()
+        self._intake.start()
+        self._loop.call_later(_SPARE_S, self._say_ready)
+
+    async def _leave(self) -> None:
+        """Hand the partitions over: the consumer's close revokes them, which drains them here."""
+        if self._failure:
+            for number in self._owner.partitions:
+                self._owner.lost(number)
+            for done in self._draining.values():
+                done.set()
+            self._after()
+        await asyncio.to_thread(self._intake.close)
+
+    async def _close(self) -> None:
+        for restoring in self._restoring.values():
+            restoring.cancelled = True
+        await asyncio.gather(*self._restores, return_exceptions=True)
+        await self._connections.close()
+        for close in (self._journal.close, self._bodies.close, self._press.close, self._knowledge.close):
+            await asyncio.to_thread(close)
+        await asyncio.to_thread(self._publisher.close)
+
+    def _fail(self, reason: str) -> None:
+        if not self._failure:
+            log.error("queue_owner_ends", reason=reason)
+            self._failure = reason
+            self._failed.set()
+
+    def _say_ready(self) -> None:
+        if self._is_ready is not None and not self._failure:
+            say, self._is_ready = self._is_ready, None
+            say()
+
+    @property
+    def depth(self) -> Depth:
+        return self._owner.depth
+
+    # The consumer's thread, in its order
+
+    def _on_event(self, event: intake.Event) -> None:
+        match event:
+            case intake.Polled(metadata, records, skipped):
+                self._metadata = metadata
+                now = time.time()
+                for number, found in records.items():
+                    self._owner.intake(number, found, now)
+                for each in skipped:
+                    self._owner.skipped(each.partition, each.urgent, each.offset)
+            case intake.Assigned(number):
+                self._restoring[number] = restoring = _Restoring()
+                task = self._loop.create_task(self._restore(number, restoring))
+                self._restores.add(task)
+                task.add_done_callback(self._restores.discard)
+            case intake.Revoked(number, done):
+                if number in self._owner.partitions:
+                    self._draining[number] = done
+                    self._owner.revoke(number, time.time())
+                else:
+                    done.set()
+            case intake.Lost(number):
+                self._forget(number)
+            case intake.Failed(reason):
+                self._fail(reason)
+        self._after()
+
+    def _forget(self, number: int) -> None:
+        if (restoring := self._restoring.pop(number, None)) is not None:
+            restoring.cancelled = True
+        if (done := self._draining.pop(number, None)) is not None:
+            done.set()
+        self._owner.lost(number)
+
+    async def _restore(self, number: int, restoring: _Restoring) -> None:
+        def read() -> tuple[list[tuple[bytes, State]], dict[bool, int]]:
+            restored = store.restore(
+                self._config.cluster,
+                group=GROUP,
+                state=QUEUE,
+                inputs=_LANES,
+                partition=number,
+                cancelled=lambda: restoring.cancelled,
+            )
+            states = [(key, decode(value)) for key, value in restored.values.items()]
+            return states, {False: restored.positions[LANES], True: restored.positions[LANES_URGENT]}
+
+        try:
+            states, positions = await asyncio.to_thread(read)
+        except store.Cancelled:
+            return
+        except (Broken, Unreadable) as error:
+            self._fail(f"partition {number} cannot be restored: {error}")
+            return
+        if restoring.cancelled:
+            return
+        del self._restoring[number]
+        self._owner.assigned(number, states, positions, time.time())
+        self._intake.resume(number)
+        self._after()
+        self._say_ready()
+
+    # Sessions: what `Connections` tells, on the loop
+
+    def opened(self, session: int) -> None:
+        self._owner.opened(session, time.time())
+        self._after()
+
+    def open_failed(self, session: int, command: MessageQueue, result: Result, *, rest: bool) -> None:
+        self._tallies.count(command, result)
+        self._owner.open_failed(session, result, time.time(), rest=rest)
+        self._after()
+
+    def misplaced(self, session: int, command: MessageQueue, route: Route) -> bool:
+        domain = command.recipient_domain
+        if self._knowledge.site(domain) != route.site and self._told_sites.get(domain) != route.site:
+            self._told_sites[domain] = route.site
+            self._publisher.publish(learned(domain, route, datetime.now(UTC)))
+        if route.site == command.site or command.moved_from:
+            return False
+
+        def to(other: MessageQueue) -> Relaned | None:
+            if other.recipient_domain != domain or other.moved_from:
+                return None
+            moved = other.model_copy(update={"site": route.site, "provider": route.provider, "shard": 0})
+            number = ids.lane_partition(moved.pool, moved.site, moved.shard, self._partitions)
+            return Relaned(number, not moved.stream.is_bulk, moved.key, moved)
+
+        gone = self._owner.reroute(session, to, time.time())
+        self._after()
+        return gone
+
+    def ready(self, session: int) -> None:
+        self._owner.ready(session, boottime())
+        self._after()
+
+    def outcome(self, session: int, command: MessageQueue, result: Result, *, keep: bool, rest: bool) -> None:
+        self._tallies.count(command, result)
+        self._owner.outcome(session, result, time.time(), keep=keep, rest=rest)
+        self._after()
+
+    def late(self, session: int) -> None:
+        self._owner.late(session)
+        self._after()
+
+    def closed(self, session: int) -> None:
+        self._owner.closed(session, time.time())
+        self._after()
+
+    # The other threads
+
+    def _on_printed(self, printed: Printed) -> None:
+        self._connections.printed(printed)
+        self._after()
+
+    def _on_acks(self) -> None:
+        now = time.time()
+        for ticket, ok in self._facts.settled():
+            self._owner.acked(ticket, ok, now)
+        self._after()
+
+    def _on_bodies(self, ticket: int, found: Bodies) -> None:
+        self._owner.bodies(ticket, found, time.time())
+        self._after()
+
+    def _on_report(self, report: journal.Report) -> None:
+        self._writing_since = None
+        match report:
+            case journal.Committed(number, began):
+                self._owner.committed(number, began, time.time())
+            case journal.Aborted(number, _):
+                self._owner.aborted(number, time.time())
+                self._timer = self._loop.call_later(_ABORTED_S, self._write)
+            case journal.Ended(reason):
+                self._fail(reason)
+        self._after()
+
+    # What the core says
+
+    def _after(self) -> None:
+        if self._obeying:
+            return  # called from within: the loop below goes on with what came of it
+        self._obeying = True
+        try:
+            while commands := self._owner.take():
+                for command in commands:
+                    self._obey(command)
+        finally:
+            self._obeying = False
+        if self._timer is None and self._writing_since is None and self._metadata is not None and self._owner.unwritten:
+            fill = _FILL_BUSY_S if self._last_size > _BUSY else _FILL_IDLE_S
+            self._timer = self._loop.call_later(fill, self._write)
+
+    def _obey(self, command: Command) -> None:
+        match command:
+            case Publish():
+                self._facts.publish(command)
+            case Fetch():
+                self._bodies.fetch(command)
+            case Drained(number):
+                if (done := self._draining.pop(number, None)) is not None:
+                    done.set()
+            case _:
+                self._connections.obey(command)
+
+    def _write(self) -> None:
+        self._timer = None
+        if self._writing_since is not None or self._failure:
+            return
+        transaction = self._owner.transaction(time.time())
+        if transaction is not None:
+            self._last_size = len(transaction.records)
+            self._writing_since = time.monotonic()
+            self._journal.write(transaction, self._metadata)
+
+    # The clock
+
+    async def _tick_for_ever(self) -> None:
+        tallied = time.monotonic()
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now = time.time()
+            stuck = self._writing_since is not None and time.monotonic() - self._writing_since > _STUCK_S
+            if stuck or self._facts.crowded or not self._knowledge.fresh:
+                self._owner.pause()
+            else:
+                self._owner.resume(now)
+            self._owner.tick(now)
+            self._intake.want(self._owner.depth.messages < self._config.queue_limit and not self._facts.crowded)
+            if (since := time.monotonic() - tallied) >= _TALLY_S:
+                tallied += since
+                self._tallies.publish(self._publisher, datetime.now(UTC), since)
+            self._after()
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()

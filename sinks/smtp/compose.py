@@ -1,0 +1,194 @@
+"""From a lane's command to the bytes that go over the wire: content, links, signature, envelope.
+
+Decides what a message of ours looks like as a whole; its parts are content.py's, dkim.py's and schemas.tokens'. Called
+from several threads: RSA lets go of the GIL. What cannot be written ends the message (`Unsendable`); what is only
+missing here and now (a campaign that the view does not know yet, a key) holds it (`Missing`). Neither text quotes
+content or address.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.address import Address, AddressError, Mailbox, parse, parse_mailbox
+from schemas.lanes import FromCampaign, Inline, MessageQueue
+from schemas.links import click_url, open_url, unsubscribe_url
+from schemas.state import CampaignSet
+from schemas.tenant import Tenant
+from schemas.tokens import Keyring, Kind, Link, LinkKind, ReturnPath
+from sinks.smtp.content import Bulk, Content, ContentError, RenderContext, Rendered, Tracking, compile_content
+from sinks.smtp.dialogue import Envelope
+from sinks.smtp.dkim import DkimError, Signer, hash_body
+from sinks.smtp.session import wire_body
+
+_COMPILED: Final = 64  # campaigns kept
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    envelope: Envelope
+    wire: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unsendable:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    cause: str
+
+
+Composition = Composed | Unsendable | Missing
+
+
+class _Missing(Exception):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Campaign:
+    content: Content
+    from_: Mailbox
+    reply_to: Mailbox | None
+
+
+class Composer:
+    def __init__(
+        self,
+        tenants: Mapping[str, Tenant],
+        keyring: Keyring,
+        signers: Mapping[str, Signer | None],
+        campaign: Callable[[str], CampaignSet | None],
+    ) -> None:
+        """`signers` by From domain; None: mail of that domain goes unsigned. `campaign` finds by
+        `tenant/campaign_id`.
+        """
+        self._tenants = tenants
+        self._keyring = keyring
+        self._signers = signers
+        self._campaign = campaign
+        self._compiled: OrderedDict[str, _Campaign] = OrderedDict()
+        self._compiling = threading.Lock()
+        self._hashed: tuple[bytes, bytes] = (b"", b"")  # the last body, and its hash
+
+    def compose(self, command: MessageQueue) -> Composition:
+        try:
+            return self._compose(command)
+        except _Missing as missing:
+            return Missing(str(missing))
+        except (ContentError, AddressError, DkimError) as error:
+            return Unsendable(str(error)[:200])
+
+    def _compose(self, command: MessageQueue) -> Composition:
+        tenant = self._tenants.get(command.tenant)
+        if tenant is None:
+            raise _Missing("unknown_tenant")
+        recipient = parse(command.recipient)
+        match command.content:
+            case Inline() as inline:
+                mail = _of_inline(inline, command)
+                variables: Mapping[str, object] = {}
+            case FromCampaign() as of:
+                mail = self._of_campaign(f"{command.tenant}/{of.campaign_id}", command)
+                variables = of.variables
+        domain = mail.from_.address.domain
+        if domain not in tenant.sending_domains:
+            return Unsendable("the From address is not of a domain of the tenant")
+        if domain not in self._signers:
+            raise _Missing("no_signing_key")
+        rendered = mail.content.render(variables, self._context(command, tenant, mail, recipient))
+        return self._sealed(command, tenant, recipient, rendered, self._signers[domain], domain)
+
+    def _sealed(
+        self,
+        command: MessageQueue,
+        tenant: Tenant,
+        recipient: Address,
+        rendered: Rendered,
+        signer: Signer | None,
+        domain: str,
+    ) -> Composed:
+        headers, body = rendered
+        signature = b""
+        if signer is not None:
+            signature = signer.sign(headers, body, domain=domain, now=int(time.time()), body_hash=self._hash(body))
+        message = b"".join((signature, headers, b"\r\n", body))
+        token = self._keyring.seal(Kind.RETURN_PATH, ReturnPath(command.message_id))
+        envelope = Envelope(f"b+{token}@{tenant.return_path_domain}", str(recipient), len(message))
+        return Composed(envelope, wire_body(message))
+
+    def _hash(self, body: bytes) -> bytes:
+        # A content without variables renders the same object every time.
+        known, digest = self._hashed
+        if known is not body:
+            digest = hash_body(body)
+            self._hashed = (body, digest)
+        return digest
+
+    def _context(self, command: MessageQueue, tenant: Tenant, mail: _Campaign, recipient: Address) -> RenderContext:
+        links = mail.content.links
+        wanted: list[tuple[LinkKind, int]] = [(Kind.OPEN, 0), (Kind.UNSUBSCRIBE, 0)]
+        wanted += [(Kind.CLICK, number) for number in range(len(links))]
+        link = Link(
+            message_id=command.message_id,
+            recipient_id=command.recipient_id,
+            recipient_domain=command.recipient_domain,
+            tenant=command.tenant,
+            stream=command.stream,
+            campaign_id=command.campaign_id,
+        )
+        opened, unsubscribe, *clicks = self._keyring.seal_links(link, wanted)
+        base = tenant.tracking_url
+        return RenderContext(
+            message_id=command.message_id,
+            from_=mail.from_,
+            to=Mailbox("", recipient),
+            date=command.accepted_at,  # sent again, it is the same message
+            reply_to=mail.reply_to,
+            tracking=Tracking([click_url(base, token) for token in clicks].__getitem__, open_url(base, opened)),
+            unsubscribe_url=unsubscribe_url(base, unsubscribe),
+            headers=tuple(command.headers.items()),
+        )
+
+    def _of_campaign(self, key: str, command: MessageQueue) -> _Campaign:
+        campaign = self._campaign(key)
+        if campaign is None:
+            raise _Missing("unknown_campaign")
+        version = f"{campaign.event_id}/{command.stream}"
+        with self._compiling:
+            compiled = self._compiled.get(version)
+            if compiled is None:
+                from_ = parse_mailbox(campaign.from_)
+                bulk = _bulk(command, from_)
+                compiled = self._compiled[version] = _Campaign(
+                    compile_content(campaign.subject_template, campaign.html, campaign.text, bulk=bulk),
+                    from_,
+                    parse_mailbox(campaign.reply_to) if campaign.reply_to else None,
+                )
+                if len(self._compiled) > _COMPILED:
+                    self._compiled.popitem(last=False)
+        return compiled
+
+
+def _of_inline(inline: Inline, command: MessageQueue) -> _Campaign:
+    from_ = parse_mailbox(inline.from_)
+    # Clicks are answered from a campaign's link table: a mail of its own has none.
+    content = compile_content(
+        inline.subject, inline.html, inline.text, bulk=_bulk(command, from_), templated=False, track_clicks=False
+    )
+    return _Campaign(content, from_, parse_mailbox(inline.reply_to) if inline.reply_to else None)
+
+
+def _bulk(command: MessageQueue, from_: Mailbox) -> Bulk | None:
+    if not command.stream.is_bulk:
+        return None
+    # Google's form: up to three fields of the sender's choice, then who it is.
+    feedback = f"{command.campaign_id or ''}:{command.tenant}:{command.stream}:mailriver"
+    return Bulk(f"{command.stream}.{from_.address.domain}", feedback)

@@ -1,0 +1,266 @@
+"""Carry the core's session commands out: open, send, let the dot go, close; and tell the core what came of it.
+
+One task per connection while it opens; afterwards everything is the loop's callbacks. A message is composed and signed
+while its session waits. Which message goes where is the core's decision; what an outcome means, results.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import structlog
+
+from schemas.lanes import MessageQueue
+from sinks.smtp.clock import boottime
+from sinks.smtp.commands import Close, Dot, Drop, Open, Start
+from sinks.smtp.compose import Composed, Missing, Unsendable
+from sinks.smtp.dialer import Dialer, Endpoint, Identity, TlsMode
+from sinks.smtp.dialogue import Envelope
+from sinks.smtp.outcome import Accepted, Broken, Cause, Outcome, Stage
+from sinks.smtp.pressroom import Pressroom, Printed
+from sinks.smtp.results import Attempt, result_of, unroutable
+from sinks.smtp.routing import Permanent, Route, Temporary
+from sinks.smtp.session import Session
+from sinks.smtp.state import Kind, Result
+
+_TRIES: Final = 4  # addresses of one opening: each may take its whole time-out
+_SMTP: Final = 25
+
+log = structlog.get_logger(__name__)
+
+
+Router = Callable[[str], Awaitable[Route | Permanent | Temporary]]
+"""Where mail for a domain goes."""
+
+
+class Ears(Protocol):
+    """Who hears of sessions: the core, behind the agent. Each call ends with what the core says to it being done."""
+
+    def opened(self, session: int) -> None: ...
+    def open_failed(self, session: int, command: MessageQueue, result: Result, *, rest: bool) -> None: ...
+    def misplaced(self, session: int, command: MessageQueue, route: Route) -> bool: ...
+    def ready(self, session: int) -> None: ...
+    def outcome(self, session: int, command: MessageQueue, result: Result, *, keep: bool, rest: bool) -> None: ...
+    def late(self, session: int) -> None: ...
+    def closed(self, session: int) -> None: ...
+
+
+class _Link:
+    """A connection by the core's number."""
+
+    __slots__ = ("command", "envelope", "number", "opening", "order", "session", "started", "used")
+
+    def __init__(self, number: int, command: MessageQueue) -> None:
+        self.number = number
+        self.command = command
+        self.opening: asyncio.Task[None] | None = None
+        self.session: Session | None = None
+        self.envelope: Envelope | None = None
+        self.order = 0
+        self.started = time.time()
+        self.used = 0  # messages started on it
+
+
+class Connections:
+    def __init__(
+        self, ears: Ears, route: Router, dialer: Dialer, identity: Identity, tls: TlsMode, press: Pressroom, worker: str
+    ) -> None:
+        self._ears = ears
+        self._route = route
+        self._dialer = dialer
+        self._identity = identity
+        self._tls = tls
+        self._press = press
+        self._worker = worker
+        self._links: dict[int, _Link] = {}
+        self._orders: dict[int, _Link] = {}
+        self._order = 0
+        self._leaving: set[Session] = set()
+
+    def obey(self, command: Open | Start | Dot | Drop | Close) -> None:
+        match command:
+            case Open(number, _, message):
+                link = self._links[number] = _Link(number, message)
+                link.opening = asyncio.get_running_loop().create_task(self._open(link))
+            case Start(number, _, message):
+                self._start(self._links[number], message)
+            case Dot(number, not_after):
+                self._dot(self._links[number], not_after)
+            case Drop(number):
+                self._drop(self._links.pop(number))
+            case Close(number):
+                self._close(self._links.pop(number))
+
+    def printed(self, printed: Printed) -> None:
+        """Messages are composed. On the loop's thread."""
+        for number, composition in printed:
+            link = self._orders.pop(number, None)
+            if link is None or link.order != number or self._links.get(link.number) is not link:
+                continue  # dropped in the meantime
+            match composition:
+                case Composed(envelope, wire):
+                    self._send(link, envelope, wire)
+                case Unsendable(reason):
+                    self._over(link, self._local(Kind.FAILED, reason), keep=True, rest=False)
+                case Missing(cause):
+                    self._over(link, self._local(Kind.HELD, cause), keep=True, rest=False)
+
+    async def close(self) -> None:
+        """Cut what is left, and wait until nothing of it runs."""
+        links, self._links = list(self._links.values()), {}
+        for link in links:
+            self._drop(link)
+        openings = [link.opening for link in links if link.opening is not None]
+        await asyncio.gather(*openings, return_exceptions=True)
+        for session in list(self._leaving):
+            session.drop()
+
+    # Opening
+
+    async def _open(self, link: _Link) -> None:
+        command = link.command
+        try:
+            route = await self._route(command.recipient_domain)
+            if not isinstance(route, Route):
+                self._failed(link, unroutable(route, self._attempt(link)), rest=False)
+            elif self._links.get(link.number) is link:
+                if self._ears.misplaced(link.number, command, route):
+                    del self._links[link.number]
+                else:
+                    await self._dial(link, route)
+        except Exception:
+            # Whatever broke, the message must not wait for ever on a connection that nobody opens.
+            log.exception("open_failed", session=link.number)
+            self._failed(link, self._local(Kind.HELD, "internal_error"), rest=True)
+
+    async def _dial(self, link: _Link, route: Route) -> None:
+        failure: Outcome = Broken(Stage.CONNECT, Cause.UNREACHABLE)
+        host = ip = ""
+        for hop in route.hops[:_TRIES]:
+            host, ip = hop.mx_host, hop.ip
+            answer = await self._dialer.open(Endpoint(ip, _SMTP, host), self._identity, self._tls)
+            if isinstance(answer, Session):
+                self._opened(link, answer)
+                return
+            failure = answer
+        result, rest = result_of(failure, link.command, self._attempt(link, mx_host=host, mx_ip=ip))
+        self._failed(link, result, rest=rest)
+
+    def _opened(self, link: _Link, session: Session) -> None:
+        link.opening = None
+        if self._links.get(link.number) is not link:
+            session.drop()
+            return
+        link.session = session
+        session.on_closed = lambda _: self._lost(link)
+        self._ears.opened(link.number)
+
+    def _failed(self, link: _Link, result: Result, *, rest: bool) -> None:
+        link.opening = None
+        if self._links.get(link.number) is link:
+            del self._links[link.number]
+            self._ears.open_failed(link.number, link.command, result, rest=rest)
+
+    # Messages
+
+    def _start(self, link: _Link, command: MessageQueue) -> None:
+        link.command = command
+        link.envelope = None
+        link.started = time.time()
+        link.used += 1
+        self._order += 1
+        link.order = self._order
+        self._orders[self._order] = link
+        self._press.order(self._order, command)
+
+    def _send(self, link: _Link, envelope: Envelope, wire: bytes) -> None:
+        session = link.session
+        if session is None or not session.usable:
+            self._gone(link)  # the peer closed it while the message was composed: nobody's fault
+            return
+        link.envelope = envelope
+        session.send(
+            envelope,
+            wire,
+            on_outcome=lambda outcome: self._outcome(link, outcome),
+            on_ready=lambda: self._ears.ready(link.number),
+        )
+
+    def _dot(self, link: _Link, not_after: float) -> None:
+        # The last moment at which it can be kept back: the process may have been stopped since the core said so.
+        if boottime() > not_after:
+            self._ears.late(link.number)
+        elif link.session is not None and link.envelope is not None:
+            link.session.release_dot(link.envelope)
+
+    def _outcome(self, link: _Link, outcome: Outcome) -> None:
+        if self._links.get(link.number) is not link or link.session is None:
+            return
+        match outcome:
+            case Broken(Stage.MAIL, Cause.LOST) if link.used > 1:
+                self._gone(link)  # it was closed as it lay idle, and we wrote before we saw it
+                return
+            case Accepted() | _:
+                result, rest = result_of(outcome, link.command, self._attempt(link))
+                self._over(link, result, keep=link.session.usable, rest=rest)
+
+    def _over(self, link: _Link, result: Result, *, keep: bool, rest: bool) -> None:
+        link.envelope = None
+        keep = keep and link.session is not None and link.session.usable
+        if not keep:
+            self._links.pop(link.number, None)
+            self._retire(link)
+        self._ears.outcome(link.number, link.command, result, keep=keep, rest=rest)
+
+    # Ends
+
+    def _lost(self, link: _Link) -> None:
+        """The connection has ended; a transaction on it has had its outcome before."""
+        if link.session is not None:
+            self._leaving.discard(link.session)
+        self._gone(link)
+
+    def _gone(self, link: _Link) -> None:
+        if self._links.pop(link.number, None) is link:
+            self._retire(link)
+            self._ears.closed(link.number)
+
+    def _drop(self, link: _Link) -> None:
+        if link.opening is not None:
+            link.opening.cancel()
+        if link.session is not None:
+            link.session.drop()
+
+    def _close(self, link: _Link) -> None:
+        if link.session is not None:
+            self._retire(link)
+
+    def _retire(self, link: _Link) -> None:
+        session = link.session
+        if session is not None:
+            self._leaving.add(session)
+            session.on_closed = self._leaving.discard
+            session.quit()
+
+    # Facts
+
+    def _attempt(self, link: _Link, *, mx_host: str = "", mx_ip: str = "") -> Attempt:
+        now = time.time()
+        info = link.session.info if link.session is not None else None
+        return Attempt(
+            worker=self._worker,
+            session_id=f"{self._worker}-{link.number}",
+            started_at=int(link.started * 1000),
+            at=int(now * 1000),
+            connect_ms=info.connect_ms if info is not None and link.used == 1 else 0.0,
+            transfer_ms=(now - link.started) * 1000 if link.used else 0.0,
+            info=info,
+            mx_host=mx_host,
+            mx_ip=mx_ip,
+        )
+
+    def _local(self, kind: Kind, reason: str) -> Result:
+        return Result(kind, int(time.time() * 1000), reason=reason, worker=self._worker)

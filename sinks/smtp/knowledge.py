@@ -1,0 +1,85 @@
+"""What the owner knows at the moment of an attempt: suppressions, campaigns, and how fresh that is.
+
+P3: no attempt to a suppressed address, and none at all while the suppressions may be older than two seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from schemas.codec import decode
+from schemas.lanes import MessageQueue
+from schemas.state import CampaignSet, CampaignStatus, SiteLearned, SuppressionSet
+from sinks.smtp.commands import GO, Refuse, Verdict, Wait
+from sinks.smtp.state import Kind, Result
+from topics.kafka import Cluster
+from topics.record import Record
+from topics.registry import CAMPAIGNS, SITES, SUPPRESSIONS
+from topics.view import View
+from topics.view_reader import Reader
+
+STALE_S: Final = 2.0
+_PAUSED_S: Final = 10.0
+
+
+class Knowledge:
+    def __init__(self, cluster: Cluster, worker: str) -> None:
+        self._worker = worker
+        self._reader = Reader(cluster, f"smtp-{worker}", check_s=0.25)
+        self._suppressions: View[tuple[str, float]] = View(cluster, SUPPRESSIONS, _suppression, reader=self._reader)
+        self._campaigns: View[CampaignSet] = View(cluster, CAMPAIGNS, _campaign, reader=self._reader)
+        self._sites: View[str] = View(cluster, SITES, _site, reader=self._reader)
+
+    def start(self) -> None:
+        self._reader.start()
+
+    def wait_ready(self, timeout: float) -> bool:
+        return all(view.wait_ready(timeout) for view in (self._suppressions, self._campaigns, self._sites))
+
+    def close(self) -> None:
+        self._reader.close()
+
+    @property
+    def fresh(self) -> bool:
+        return self._suppressions.age() < STALE_S
+
+    def campaign(self, key: str) -> CampaignSet | None:
+        return self._campaigns.get(key)
+
+    def site(self, domain: str) -> str | None:
+        return self._sites.get(domain)
+
+    def admit(self, command: MessageQueue, now: float) -> Verdict:
+        """Whether an attempt may start now."""
+        for scope in ("*", command.stream):
+            found = self._suppressions.get(f"{command.tenant}/{scope}/{command.recipient_id}")
+            if found is not None and found[1] > now:
+                return Refuse(self._end(Kind.SUPPRESSED, found[0], now))
+        if command.campaign_id is not None:
+            campaign = self._campaigns.get(f"{command.tenant}/{command.campaign_id}")
+            if campaign is not None and campaign.status is CampaignStatus.CANCELLED:
+                return Refuse(self._end(Kind.CANCELLED, "campaign", now))
+            if campaign is not None and campaign.status is CampaignStatus.PAUSED:
+                return Wait(now + _PAUSED_S, "campaign_paused")
+        return GO
+
+    def _end(self, kind: Kind, reason: str, now: float) -> Result:
+        return Result(kind, int(now * 1000), reason=reason, worker=self._worker)
+
+
+def _suppression(record: Record) -> tuple[str, float] | None:
+    """The reason, and until when; small, since there may be millions."""
+    event = decode(record.value, record.headers)
+    if not isinstance(event, SuppressionSet) or not event.active:
+        return None
+    return str(event.reason), event.until.timestamp() if event.until is not None else float("inf")
+
+
+def _campaign(record: Record) -> CampaignSet | None:
+    event = decode(record.value, record.headers)
+    return event if isinstance(event, CampaignSet) else None
+
+
+def _site(record: Record) -> str | None:
+    event = decode(record.value, record.headers)
+    return event.site if isinstance(event, SiteLearned) else None
