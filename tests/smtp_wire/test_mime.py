@@ -156,6 +156,19 @@ def test_what_cannot_stand_as_it_is(data: bytes) -> None:
     assert not mime.is_plain(data)
 
 
+@given(st.lists(st.integers(0, 2200), max_size=8), st.booleans())
+def test_short_lines_are_told_from_long_ones(lengths: list[int], ended: bool) -> None:
+    data = b"\r\n".join(b"x" * length for length in lengths) + b"\r\n" * ended
+    assert mime.has_short_lines(data) == (max(map(len, data.split(b"\r\n"))) <= mime.LINE_MAX)
+
+
+@pytest.mark.parametrize("length", [997, 998, 999, 1000])
+@pytest.mark.parametrize("before", [b"", b"x\r\n", b"y" * 998 + b"\r\n"])
+def test_the_longest_line_is_998(length: int, before: bytes) -> None:
+    for end in (b"", b"\r\n", b"\r\nz\r\n"):
+        assert mime.has_short_lines(before + b"x" * length + end) == (length <= 998)
+
+
 class TestScan:
     NAMES = (b"From", b"Subject")
     HEADERS = b"From: a@b.test\r\nSubject: x\r\n y\r\n"
