@@ -59,7 +59,71 @@ def _plan(settings: Settings, ready: Ready) -> None:
     _until_signal(lambda stop: agent.run(config, stop, ready))
 
 
+def _smtp(settings: Settings, ready: Ready) -> None:
+    from sinks.smtp import agent
+
+    config = agent.SmtpConfig(
+        cluster=wiring.cluster(settings),
+        tenants=settings.tenants,
+        keyring=wiring.keyring(settings),
+        signers=wiring.signers(settings),
+        reach=wiring.reach(settings),
+        nameservers=wiring.nameservers(settings),
+        ehlo_name=settings.delivery.ehlo_name,
+        instance=settings.instance,
+        retry_scale=settings.delivery.retry_scale,
+    )
+    _until_signal_async(lambda stop: agent.serve(config, stop, ready))
+
+
+def _suppress(settings: Settings, ready: Ready) -> None:
+    from processors.suppress import agent
+    from processors.suppress.core import Policy
+
+    config = agent.SuppressConfig(wiring.cluster(settings), Policy())
+    _until_signal_async(lambda stop: agent.serve(config, stop, ready))
+
+
+def _engage(settings: Settings, ready: Ready) -> None:
+    from processors.engage import agent
+
+    config = agent.EngageConfig(wiring.cluster(settings))
+    _until_signal_async(lambda stop: agent.serve(config, stop, ready))
+
+
+def _inbound(settings: Settings, ready: Ready) -> None:
+    from pipeline.sources import inbound
+
+    host, port = wiring.host_port(settings.inbound.listen)
+    tenants = settings.tenants.values()
+    config = inbound.InboundConfig(
+        cluster=wiring.cluster(settings),
+        keyring=wiring.keyring(settings),
+        host=host,
+        port=port,
+        hostname=settings.delivery.ehlo_name,
+        return_path_domains=frozenset(tenant.return_path_domain for tenant in tenants),
+        sending_domains=frozenset(domain for tenant in tenants for domain in tenant.sending_domains),
+    )
+    _until_signal_async(lambda stop: inbound.serve(config, stop, ready))
+
+
+def _tracking(settings: Settings, ready: Ready) -> None:
+    from pipeline.sources import tracking
+
+    host, port = wiring.host_port(settings.tracking.listen)
+    config = tracking.TrackingConfig(wiring.cluster(settings), wiring.keyring(settings), host, port)
+    _until_signal_async(lambda stop: tracking.serve(config, stop, ready))
+
+
 ROLES: dict[str, Role] = {
     role.name: role
-    for role in (Role("plan", "turns requested sends into messages on the lanes of their destinations", _plan),)
+    for role in (
+        Role("plan", "turns requested sends into messages on the lanes of their destinations", _plan),
+        Role("smtp", "owns lanes and their queues, and delivers", _smtp, drain=70.0),
+        Role("suppress", "decides from bounces and complaints who gets no more mail", _suppress),
+        Role("engage", "judges who opened and clicked: people, proxies, scanners", _engage),
+        Role("inbound", "receives bounces and reports by SMTP", _inbound),
+        Role("tracking", "serves pixels, links and one-click unsubscribes", _tracking),
+    )
 }

@@ -1,14 +1,23 @@
-"""From settings to the values that every role is given: the one place where secrets are read and clients are described."""
+"""From settings to the values that every role is given: the one place where secrets are read and clients are described.
+"""
 
 from __future__ import annotations
 
+import json
+
 import clickhouse_connect
+import dns.resolver
+import structlog
 from clickhouse_connect.driver.client import Client
 
 from pipeline import secrets
 from pipeline.settings import Settings, SettingsError
 from schemas.tokens import Keyring
+from sinks.smtp.dkim import Signer, txt_record
+from sinks.smtp.reach import LiveReach, Reach, SinkReach
 from topics.kafka import Cluster, Security
+
+_log = structlog.get_logger(__name__)
 
 
 def cluster(settings: Settings) -> Cluster:
@@ -34,6 +43,53 @@ def cluster(settings: Settings) -> Cluster:
 def keyring(settings: Settings) -> Keyring:
     keys = secrets.token_keys(settings.secrets_folder)
     return Keyring(keys, active=max(keys))
+
+
+def host_port(text: str) -> tuple[str, int]:
+    """`host:port` or `[ipv6]:port`, as settings check it."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def nameservers(settings: Settings) -> tuple[tuple[str, int], ...]:
+    """The configured ones, else the system's."""
+    if settings.delivery.nameservers:
+        return tuple(host_port(server) for server in settings.delivery.nameservers)
+    return tuple((str(server), 53) for server in dns.resolver.get_default_resolver().nameservers)
+
+
+def reach(settings: Settings) -> Reach:
+    """Whom mail may reach: in sink mode, the simulator's addresses alone (and nobody, when it has not said where)."""
+    if settings.delivery.mode == "live":
+        return LiveReach()
+    ports = settings.delivery.port_map
+    try:
+        return SinkReach(json.loads(ports.read_text()) if ports else {})
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"delivery.port_map: {ports}: {error}") from None
+
+
+def signers(settings: Settings) -> dict[str, Signer | None]:
+    """By From domain; None where there is no key yet, and mail goes unsigned."""
+    found: dict[str, Signer | None] = {}
+    for tenant in settings.tenants.values():
+        for domain in tenant.sending_domains:
+            keys = secrets.dkim_keys(settings.secrets_folder, domain)
+            if not keys:
+                _log.warning("no_dkim_key", domain=domain, folder=str(settings.secrets_folder / "dkim" / domain))
+            found[domain] = Signer(keys) if keys else None
+    return found
+
+
+def sender_records(settings: Settings) -> dict[str, str]:
+    """The TXT records that an operator publishes for the sending domains: DKIM, DMARC; by name."""
+    records: dict[str, str] = {}
+    for tenant in settings.tenants.values():
+        for domain in tenant.sending_domains:
+            records[f"_dmarc.{domain}"] = f"v=DMARC1; p=none; rua=mailto:postmaster@{tenant.return_path_domain}"
+            for key in secrets.dkim_keys(settings.secrets_folder, domain):
+                records[f"{key.selector}._domainkey.{domain}"] = txt_record(key)
+    return records
 
 
 def clickhouse_password(settings: Settings) -> str:

@@ -104,7 +104,9 @@ def server_properties(node: Node, cluster: Cluster) -> str:
         "group.min.session.timeout.ms": 3_000,
         "group.initial.rebalance.delay.ms": 100,
         "group.consumer.min.session.timeout.ms": 3_000,
-        "group.consumer.session.timeout.ms": 8_000,
+        # Longer than the 10 s in which a queue owner may write a final dot after its commit: an owner that was stopped
+        # and wakes up must be past that time before another one has its messages.
+        "group.consumer.session.timeout.ms": 15_000,
         "group.consumer.min.heartbeat.interval.ms": 500,
         "group.consumer.heartbeat.interval.ms": 1_000,  # also how fast a KIP-848 rebalance goes
         # A killed worker's open transaction holds its readers until this looks; the default looks every 10 s.

@@ -82,6 +82,7 @@ class Stack:
         self._keeper = threading.Thread(target=self._keep_brokers, name="brokers", daemon=True)
         self._keeper.start()
         self.settings = self._write_settings(ports)
+        secrets.make_dkim_keys(self.settings.secrets_folder, SENDING_DOMAIN)
         say("topics")
         admin.apply(wiring.cluster(self.settings), admin.Profile.EMBEDDED)
         say("roles")

@@ -109,7 +109,7 @@ async def test_clicks_are_judged_by_what_came_before(cluster: Cluster) -> None:
         if isinstance(event, ClickJudged):
             verdicts.append(event.verdict)
 
-    view = View(cluster, CLICKS, fold)
+    view: View[None] = View(cluster, CLICKS, fold)
     with Publisher(cluster, "test") as publisher:
         async with Running(serve_engage, EngageConfig(cluster)):
             for link in range(3):
