@@ -75,7 +75,8 @@ class _Part:
         static = [mime.crlf(text) for text in rendering.static]
         whole = b"".join(static)
         self._plain = static if mime.is_plain(whole) and all(map(mime.is_plain, static)) else None
-        self._quoted = [mime.quoted_printable(text) for text in static]
+        self._static = static
+        self._quoted: list[bytes] = []  # when it is first needed: a final text in plain ASCII never needs it
         # Quoted-printable writes three bytes for one: for Greek or Japanese, base64 is shorter.
         self._base64 = not whole.isascii() and len(whole.translate(None, _ASCII)) * 6 > len(whole)
         self.constant = len(static) == 1
@@ -98,6 +99,8 @@ class _Part:
         if self._base64:
             return self._fields(b"base64"), mime.base64(mime.crlf(joined(self._rendering, texts)))
         # RFC 2045 section 6.7 (5): a soft line break on either side, so that pieces encoded apart never pass 76.
+        if not self._quoted:
+            self._quoted = [mime.quoted_printable(text) for text in self._static]
         data = _interleaved(self._quoted, list(map(mime.quoted_printable, dynamic)), b"=\r\n")
         return self._fields(b"quoted-printable"), data
 

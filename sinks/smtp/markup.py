@@ -11,6 +11,7 @@ import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _MASK = "\ue000"
 _OPENING = re.compile(r"(?P<raw>\{%-?\s*+raw\s*+-?%\})|\{\{|\{%")
@@ -40,8 +41,7 @@ class Link:
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Tag:
+class _Tag(NamedTuple):
     name: str
     closing: bool
     attributes: str
@@ -77,8 +77,8 @@ def text_of(source: str, *, templated: bool) -> str:
     lines: list[str] = []
     target = ""
     for token in _tokens(masked):
-        if isinstance(token, tuple):
-            lines.append(_text(masked, source, *token))
+        if isinstance(token, slice):
+            lines.append(_text(masked, source, token.start, token.stop))
         elif token.name in _BLOCK:
             lines.append("\n\n")
         elif token.name in _LINE and not token.closing:
@@ -117,12 +117,12 @@ def _masked(source: str) -> str:
     return "".join([*parts, source[at:]])
 
 
-def _tokens(masked: str) -> Iterator[_Tag | tuple[int, int]]:
+def _tokens(masked: str) -> Iterator[_Tag | slice]:
     """Tags, and between them the spans of text; comments, declarations, scripts and styles are passed over."""
     at = 0
     while (start := masked.find("<", at)) >= 0:
         if start > at:
-            yield at, start
+            yield slice(at, start)
         if masked.startswith("<!--", start):
             at = _after(masked, "-->", start + 4)
         elif masked.startswith(("<!", "<?"), start):
@@ -138,10 +138,10 @@ def _tokens(masked: str) -> Iterator[_Tag | tuple[int, int]]:
         elif _TAG_START.match(masked, start):
             return
         else:
-            yield start, start + 1  # a lone "<" is text
+            yield slice(start, start + 1)  # a lone "<" is text
             at = start + 1
     if at < len(masked):
-        yield at, len(masked)
+        yield slice(at, len(masked))
 
 
 def _after(text: str, end: str, at: int) -> int:
@@ -159,6 +159,8 @@ def _attribute(tag: _Tag, name: str) -> tuple[int, int] | None:
 
 def _text(masked: str, source: str, start: int, end: int) -> str:
     """Liquid as it was written, the rest with its white space collapsed and its entities read."""
+    if masked.find(_MASK, start, end) < 0:
+        return _plain(source[start:end])
     parts: list[str] = []
     at = start
     while at < end:
@@ -173,6 +175,8 @@ def _text(masked: str, source: str, start: int, end: int) -> str:
 
 
 def _plain(piece: str) -> str:
-    text = html.unescape(_SPACES.sub(" ", piece))
+    text = _SPACES.sub(" ", piece)
+    if "&" in text:
+        text = html.unescape(text)
     # An entity must not become Liquid: "&#123;{" was text in the HTML, and is text here.
     return text if "{" in piece and "&" not in piece else text.replace("{{", "{ {").replace("{%", "{ %")
