@@ -140,7 +140,7 @@ def test_the_broker_runs_with_what_we_set(broker: EmbeddedKafka) -> None:
         "offsets.topic.num.partitions": "8",
         "transaction.state.log.num.partitions": "8",
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-        "group.consumer.session.timeout.ms": "8000",
+        "group.consumer.session.timeout.ms": "15000",
     }
     assert {name: settings[name].value for name in expected} == expected
 
