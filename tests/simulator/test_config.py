@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.simulator.addresses import endpoint
 from pipeline.simulator.config import ConfigError, Oddity, load, parse
 from tests.simulator.conftest import SMALL
 
@@ -59,3 +60,19 @@ def test_a_wrong_file_is_told_what_where_and_what_to_do(old: str, new: str, comp
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.toml: cannot be read"):
         load(tmp_path / "nothing.toml")
+
+
+@pytest.mark.parametrize(
+    "value", ["192.0.2.1:25", "0.0.0.0:25", "[2001:db8::1]:25", "brand.test:25", "127.0.0.1", ":25"]
+)
+def test_an_endpoint_elsewhere_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="--inbound"):
+        endpoint("--inbound", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [("127.0.0.1:25", "127.0.0.1:25"), ("localhost:25", "127.0.0.1:25"), ("[::1]:25", "[::1]:25")],
+)
+def test_an_endpoint_here(value: str, read: str) -> None:
+    assert str(endpoint("--inbound", value)) == read
