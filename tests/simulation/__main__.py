@@ -19,15 +19,17 @@ def main() -> int:
     parser.add_argument("--digest", action="store_true", help="print only the hash of the trace")
     chosen = parser.parse_args()
     started = time.monotonic()
+    broken = mutations.ALL.get(chosen.mutation)
+    profile = chosen.profile or (broken.profile if broken else None)
     for seed in range(chosen.seed, chosen.seed + chosen.count):
-        found = run(seed, chosen.profile, mutations.ALL.get(chosen.mutation))
+        found = run(seed, profile, broken.worker if broken else None)
         if chosen.digest:
             print(seed, found.digest)
         elif chosen.count == 1 or found.broken is not None:
             print(explain(found, whole=chosen.count == 1))
         if found.broken is not None:
             return 1
-    if chosen.count > 1:
+    if chosen.count > 1 and not chosen.digest:
         took = time.monotonic() - started
         print(f"{chosen.count} histories hold, {took / chosen.count * 1000:.1f} ms each")
     return 0

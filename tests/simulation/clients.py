@@ -82,7 +82,7 @@ class Producer:
         refusal = yield from self._ask(
             self._broker.coordinator.end, self._id, self._epoch, commit, deadline=deadline
         )  # fmt: skip
-        if refusal is Refusal.INVALID and not commit:
+        if refusal is Refusal.EMPTY and not commit:
             return Outcome.OK  # nothing had reached the broker
         return _outcome(refusal)
 

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import re
+import traceback
 from dataclasses import dataclass
 
 from tests.simulation.judge import Violation
 from tests.simulation.profiles import BY_NAME, of
 from tests.simulation.worker import Worker
-from tests.simulation.world import World
+from tests.simulation.world import Seen, World
 
 
 @dataclass(frozen=True, slots=True)
 class History:
     world: World
-    broken: Violation | None
+    broken: Exception | None
     digest: str
 
 
 def run(seed: int, profile: str | None = None, worker: type[Worker] | None = None) -> History:
     world = World(seed, BY_NAME[profile] if profile else of(seed), worker or Worker)
-    broken = None
+    broken: Exception | None = None
     try:
         world.run()
-    except Violation as violation:
-        broken = violation
+    except Exception as error:
+        # A Violation; or the core itself fell over, which would end an owner's process.
+        broken = error
+        if not isinstance(error, Violation):
+            world.trace.append(
+                Seen(world.kernel.now, "python", "raised", tuple(traceback.format_exc().splitlines()[-6:]))
+            )
     return History(world, broken, world.digest())
 
 
@@ -43,5 +49,5 @@ def explain(history: History, *, whole: bool = False) -> str:
     text = [head, *map(str, lines)]
     if broken is not None:
         again = f"python -m tests.simulation --seed {world.seed} --profile '{world.profile.name}'"
-        text += ["", f"BROKEN: {broken}", f"again:  {again}"]
+        text += ["", f"BROKEN: {type(broken).__name__}: {broken}", f"again:  {again}"]
     return "\n".join(text)

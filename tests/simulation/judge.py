@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 STATE: Final = "state"
+LONGEST: Final = 31.0  # seconds for which an owner is frozen or cut off; it may lose its partitions at their end
 TRANSACTION: Final = 11.0  # seconds: its time-out, and until the broker looks for hung ones
 Name = tuple[str, int]
 _KINDS: Final = {
@@ -48,6 +49,7 @@ class Committed:
 @dataclass(frozen=True, slots=True)
 class Trouble:
     at: float
+    until: float
     sessions: int  # open, or closed with an outcome that is not committed
     why: str
 
@@ -58,6 +60,7 @@ class Judge:
         self._lanes: dict[str, list[tuple[Name, int]]] = defaultdict(list)
         self._states: dict[tuple[int, str], Committed] = {}
         self._sending: dict[tuple[str, int], Committed] = {}  # by message and attempt
+        self._doubted: dict[tuple[str, int], float] = {}  # when a doubt was first committed
         self._owed: set[tuple[str, int, Kind, bool]] = set()
         self._ends: dict[str, MessageEnded] = {}
         self._outcomes: dict[tuple[str, int], AttemptMade] = {}
@@ -72,8 +75,9 @@ class Judge:
     def accepted(self, message: str, lane: Name, offset: int) -> None:
         self._lanes[message].append((lane, offset))
 
-    def trouble(self, worker: str, sessions: int, why: str) -> None:
-        self._troubles[worker].append(Trouble(self._world.kernel.now, sessions, why))
+    def trouble(self, worker: str, sessions: int, why: str, seconds: float) -> None:
+        now = self._world.kernel.now
+        self._troubles[worker].append(Trouble(now, now + seconds, sessions, why))
 
     def committed(self, by: str, records: list[tuple[Name, Record]]) -> None:
         """A transaction's decision is on disk."""
@@ -96,6 +100,8 @@ class Judge:
             if state.phase is Phase.SENDING:
                 self._sending[message, state.attempts] = found
             if state.result is not None:
+                if state.result.kind is Kind.UNKNOWN:
+                    self._doubted.setdefault((message, state.attempts), now)
                 self._owed.add((message, state.attempts, state.result.kind, state.phase is Phase.ENDED))
 
     def dot(self, worker: str, message: str, attempt: int) -> None:
@@ -179,27 +185,33 @@ class Judge:
     def _doubts(self) -> None:
         """Each doubt has its cause: a reply that was lost, or an owner that was; at most one per session of it."""
         peer, world = self._world.peer, self._world
-        lost: dict[tuple[str, float], int] = defaultdict(int)
+        lost: dict[tuple[str, float], list[str]] = defaultdict(list)
         for (message, attempt), fact in self._outcomes.items():
             if fact.type != "attempt.unknown":
                 continue
             self.unknown += 1
             if (message, attempt) in peer.unanswered:
                 continue
-            name, sent = world.short((message, attempt)), self._sending[message, attempt]
+            name, sent, found = world.short((message, attempt)), self._sending[message, attempt], None
             # A transaction that was under way when its owner lost the partition may still be committed.
-            troubles = [found for found in self._troubles[sent.by] if found.at >= sent.at - TRANSACTION]
-            self._must(bool(troubles), f"{name} is in doubt, yet nothing had happened to {sent.by}")
-            last = troubles[-1]
-            lost[sent.by, last.at] += 1
-        for (worker, at), count in lost.items():
-            sessions = max(found.sessions for found in self._troubles[worker])
-            self._must(count <= sessions, f"{worker}: {count} in doubt at {at:.1f}, with {sessions} sessions")
+            for trouble in self._troubles[sent.by]:
+                if sent.at - TRANSACTION <= trouble.until and trouble.at <= self._doubted[message, attempt]:
+                    found = trouble
+            self._must(found is not None, f"{name} is in doubt, yet nothing had happened to {sent.by}")
+            assert found is not None
+            lost[sent.by, found.at].append(name)
+        for (worker, at), names in lost.items():
+            near = [trouble.sessions for trouble in self._troubles[worker] if at - LONGEST <= trouble.at <= at]
+            self._must(
+                len(names) <= max(near), f"{worker}: {', '.join(names)} in doubt at {at:.1f}, with {max(near)} sessions"
+            )
 
     def _copies(self) -> None:
         """What the peer got twice was in doubt in between; what it got is delivered, or in doubt."""
         received: dict[str, list[Receipt]] = defaultdict(list)
-        for receipt in self._world.peer.received:
+        for receipt in sorted(
+            self._world.peer.received, key=lambda receipt: receipt.attempt
+        ):  # a slow dot may be overtaken
             received[receipt.message].append(receipt)
         for message, receipts in received.items():
             name = self._world.short(message)

@@ -23,6 +23,7 @@ class Refusal(Enum):
     CONCURRENT = "concurrent"  # the previous transaction's markers are still being written: ask again
     MEMBER = "member"  # the group does not know this member at this epoch: the transaction must be aborted
     UNSTABLE = "unstable"  # offsets are pending in a transaction: ask again
+    EMPTY = "empty"  # no transaction is open
     INVALID = "invalid"  # not a step that this transaction can take now: a bug of the client
 
 
@@ -121,7 +122,7 @@ class Coordinator:
             case Phase.COMMITTED | Phase.ABORTED:
                 return None if commit == (found.phase is Phase.COMMITTED) else Refusal.INVALID
             case Phase.EMPTY:
-                return Refusal.INVALID
+                return Refusal.EMPTY
 
     def _joined(self, found: Transaction, epoch: int) -> Refusal | None:
         if found.epoch != epoch:

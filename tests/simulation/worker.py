@@ -63,6 +63,8 @@ class Wire:
 
 
 class Worker:
+    transaction_timeout = 10.0
+
     def __init__(self, world: World, instance: int, incarnation: int) -> None:
         self.world = world
         self.kernel = world.kernel
@@ -76,7 +78,7 @@ class Worker:
         self.wires: dict[int, Wire] = {}
         self.hung_up: set[int] = set()  # sessions closed, whose last outcome may not be committed
         self._settling: set[int] = set()  # those of them that the transaction under way has the outcomes of
-        self.producer = Producer(self.broker, self.link, f"smtp.main.{instance}")
+        self.producer = Producer(self.broker, self.link, f"smtp.main.{instance}", self.transaction_timeout)
         self.consumer = Consumer(self.broker, self.link, self.process, self.name, LANE)
         self.publisher = FactProducer(self.broker, self.link, self.process, world.fact)
         self.stopping = False
@@ -145,7 +147,8 @@ class Worker:
             case Start(session, attempt, message):
                 self._start(session, attempt, message)
             case Dot(session, not_after):
-                self.dot(self.wires[session], not_after)
+                wire = self.wires[session]
+                self.post(lambda: self.dot(wire, not_after) if wire.open else None)
             case Drop(session) | Close(session):
                 self.hang_up(session)
             case Publish(ticket, facts):
@@ -429,12 +432,12 @@ class Worker:
     # Restore
 
     def _restore(self, number: int, term: object) -> Steps:
-        offsets = yield from self._ask(self.committed_offsets, number)
-        end = yield from self._ask(self.end, number)
+        offsets = yield from self.ask(self.committed_offsets, number)
+        end = yield from self.ask(self.end, number)
         states: dict[bytes, bytes] = {}
         position = 0
         while position < end:
-            records, position = yield from self._ask(self._read_state, number, position)
+            records, position = yield from self.ask(self._read_state, number, position)
             for record in records:
                 if record.value is None:
                     states.pop(record.key, None)
@@ -442,7 +445,7 @@ class Worker:
                     states[record.key] = record.value
             if position < end:
                 yield self.kernel.sleep(0.1)  # a transaction is open below the end
-        found = [(key, decode(value)) for key, value in states.items()]
+        found = self.restored([(key, decode(value)) for key, value in states.items()])
         positions = {urgent: offsets.get((LANE[urgent], number), 0) for urgent in (False, True)}
         self.post(partial(self._assigned, number, term, found, positions))
 
@@ -455,6 +458,9 @@ class Worker:
         self.owner.assigned(number, states, positions, self.wall())
         for urgent, position in positions.items():
             self.consumer.positions[LANE[urgent], number] = position
+
+    def restored(self, states: list[tuple[bytes, State]]) -> list[tuple[bytes, State]]:
+        return states
 
     def committed_offsets(self, number: int) -> dict[Name, int] | Refusal:
         names = [(topic, number) for topic in LANE]
@@ -470,7 +476,7 @@ class Worker:
     def _read_state(self, number: int, position: int) -> tuple[list[Record], int]:
         return self.broker.partitions[STATE, number].read(position)
 
-    def _ask(self, handle: Callable[..., Any], *args: Any) -> Steps:
+    def ask(self, handle: Callable[..., Any], *args: Any) -> Steps:
         while True:
             reply = yield self.broker.request(self._reader, handle, *args)
             if reply is not LOST and reply is not Refusal.UNSTABLE:

@@ -30,7 +30,8 @@ from tests.simulation.worker import EPOCH, LANE, STATE, Worker
 
 DISTURBED: Final = 45.0  # seconds
 LIMIT: Final = 600.0  # a world that is not quiet by then has lost something
-_STEPS: Final = ("loop", "consumer", "journal", "restore", "facts", "fetch", "heartbeat")
+_STEPS: Final = ("loop", "loop", "journal", "journal", "journal", "consumer", "restore", "facts", "fetch", "heartbeat")
+_ABSENCES: Final = (3.0, 9.0, 11.0, 14.0, 17.0, 20.0, 30.0)  # seconds; the session's time-out is 15, a dot's 10
 _CONTENT: Final = Inline(from_="News <news@brand.test>", subject="Hello", text="…")
 
 
@@ -75,7 +76,7 @@ class World:
         random = kernel.random
         self.shape = Shape(
             lanes=random.randint(1, 3),
-            workers=random.randint(1, 3),
+            workers=random.choice((1, 2, 2, 3)),
             messages=random.randint(2, 10),
             connections=random.randint(1, 3),
             on_doubt=random.choice(("resend", "give_up")),
@@ -96,7 +97,8 @@ class World:
         self._worker = worker
         self._incarnations = 0
         self._plans: dict[str, _Planned] = {}
-        self._names: dict[str, str] = {}
+        self._busy: list[float] = []  # when messages come in
+        self._names: dict[str, str] = {}  # of messages, in traces
         kernel.on_step = self._on_step
 
     # The run
@@ -133,11 +135,13 @@ class World:
 
     def _publish(self) -> None:
         random, shape = self.kernel.random, self.shape
+        bursts = [random.uniform(2.0, 30.0) for _ in range(2)]
         for number in range(shape.messages):
-            at = random.choice((0.0, random.uniform(0.0, 30.0)))
+            at = random.choice((0.0, *bursts, random.uniform(0.0, 30.0)))
+            self._busy.append(at)
             site, urgent = f"site{random.randrange(3)}", random.random() < 0.3
             key = f"m{number}"
-            name = ids.message_id("default", key)
+            name = ids.message_id("default", f"{self.seed}/{key}")
             self._names[name] = key
             accepted = datetime.fromtimestamp(EPOCH + at, UTC)
             expires = random.choice((20.0, 3_600.0, 3_600.0, 3_600.0))
@@ -215,6 +219,7 @@ class World:
     def start(self, instance: int) -> None:
         self._incarnations += 1
         worker = self.workers[instance] = self._worker(self, instance, self._incarnations)
+        worker.publisher.trouble = self.profile.facts if self.disturbed else 0.0
         self.note(worker.name, "started")
 
     def died(self, worker: Worker, why: str) -> None:
@@ -234,9 +239,9 @@ class World:
         self.kernel.kill(worker.process)
         del self.workers[worker.instance]
 
-    def troubled(self, worker: Worker, why: str) -> None:
-        """From here on, what this worker had under way may be in doubt."""
-        self.judge.trouble(worker.name, len(worker.wires) + len(worker.hung_up), why)
+    def troubled(self, worker: Worker, why: str, seconds: float = 0.0) -> None:
+        """From here on, for so long, what this worker has under way may come to be in doubt."""
+        self.judge.trouble(worker.name, len(worker.wires) + len(worker.hung_up), why, seconds)
 
     def _disturb(self) -> None:
         random, profile, kernel = self.kernel.random, self.profile, self.kernel
@@ -244,7 +249,8 @@ class World:
             kernel.at(random.uniform(1.0, DISTURBED), self._change)
         for most, act in ((profile.kills, self._kill), (profile.freezes, self._freeze), (profile.cuts, self._cut)):
             for _ in range(random.randint(min(1, most), most)):
-                kernel.at(random.uniform(0.0, DISTURBED), self._plan, act)
+                # While there is work: what happens to an idle owner is of little interest.
+                kernel.at(random.choice(self._busy) + random.expovariate(0.7), self._plan, act)
         for _ in range(random.randint(min(1, profile.restarts), profile.restarts)):
             at = random.uniform(1.0, DISTURBED - 10.0)
             kernel.at(at, self._broker_down)
@@ -267,7 +273,7 @@ class World:
         random = self.kernel.random
         if self.workers:
             worker = self.workers[random.choice(sorted(self.workers))]
-            self._plans[worker.name] = _Planned(random.choice(_STEPS), int(random.expovariate(0.15)), act)
+            self._plans[worker.name] = _Planned(random.choice(_STEPS), int(random.expovariate(0.12)), act)
 
     def _on_step(self, process: Process, label: str) -> None:
         plan = self._plans.get(process.name)
@@ -284,16 +290,16 @@ class World:
         self.died(worker, "killed")
 
     def _freeze(self, worker: Worker) -> None:
-        seconds = self.kernel.random.choice((3.0, 9.0, 12.0, 17.0, 20.0, 30.0))
+        seconds = self.kernel.random.choice(_ABSENCES)
         self.note(worker.name, "frozen", f"{seconds:.0f} s")
         if seconds > 5.0:
-            self.troubled(worker, "frozen")
+            self.troubled(worker, "frozen", seconds)
         self.kernel.freeze(worker.process, seconds)
 
     def _cut(self, worker: Worker) -> None:
-        seconds = self.kernel.random.choice((3.0, 9.0, 12.0, 17.0, 20.0, 30.0))
+        seconds = self.kernel.random.choice(_ABSENCES)
         self.note(worker.name, "cut off", f"{seconds:.0f} s")
-        self.troubled(worker, "cut off")
+        self.troubled(worker, "cut off", seconds)
         worker.link.up = False
         self.kernel.at(seconds, self._joined_up, worker)
 
@@ -315,7 +321,7 @@ class World:
     def _broker_down(self) -> None:
         self.note("broker", "down")
         for worker in self.workers.values():
-            self.troubled(worker, "broker down")
+            self.troubled(worker, "broker down", 20.0)
         self.broker.stop()
 
     def _broker_up(self) -> None:
@@ -325,7 +331,7 @@ class World:
     def _lose(self, share: float) -> None:
         self.note("network", "loses", f"{share:.0%}")
         for worker in self.workers.values():
-            self.troubled(worker, "losses")
+            self.troubled(worker, "losses", 5.0)
         self.broker.loss = share
 
     def _compact(self) -> None:
@@ -357,5 +363,7 @@ class World:
         self._plans.clear()
         self.broker.loss, self.peer.trouble, self.spurious_aborts = 0.0, 0.0, 0.0
         self.broker.coordinator.marker_delay = (0.001, 0.004)
+        for worker in self.workers.values():
+            worker.publisher.trouble = 0.0
         if not self.workers:
             self.start(0)
