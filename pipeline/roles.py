@@ -91,6 +91,21 @@ def _engage(settings: Settings, ready: Ready) -> None:
     _until_signal_async(lambda stop: agent.serve(config, stop, ready))
 
 
+def _clickhouse(settings: Settings, ready: Ready) -> None:
+    from sinks.clickhouse import writer
+
+    config = writer.ClickHouseSinkConfig(
+        cluster=wiring.cluster(settings),
+        url=settings.clickhouse.url,
+        user=settings.clickhouse.user,
+        password=wiring.clickhouse_password(settings),
+        database=settings.clickhouse.database,
+        reader=settings.clickhouse.reader,
+        reader_password=wiring.reader_password(settings),
+    )
+    _until_signal(lambda stop: writer.run(config, stop, ready))
+
+
 def _inbound(settings: Settings, ready: Ready) -> None:
     from pipeline.sources import inbound
 
@@ -121,6 +136,7 @@ ROLES: dict[str, Role] = {
     for role in (
         Role("plan", "turns requested sends into messages on the lanes of their destinations", _plan),
         Role("smtp", "owns lanes and their queues, and delivers", _smtp, drain=70.0),
+        Role("clickhouse", "writes the history, each fact exactly once", _clickhouse),
         Role("suppress", "decides from bounces and complaints who gets no more mail", _suppress),
         Role("engage", "judges who opened and clicked: people, proxies, scanners", _engage),
         Role("inbound", "receives bounces and reports by SMTP", _inbound),
