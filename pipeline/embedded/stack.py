@@ -176,11 +176,21 @@ class Stack:
         argv += ["--dns-port", str(ports["dns"]), "--http-port", str(ports["page"])]
         return self._service("simulator", argv, folder / "endpoints.json", dict(os.environ))
 
-    def _role(self, name: str) -> Service:
+    def add_worker(self, instance: str) -> str:
+        """Another process of the role `smtp`, ready when this returns; its service's name."""
+        service = self._role("smtp", instance)
+        self.supervisor.start([service])
+        self.supervisor.wait_ready([service.name], _START_LIMIT)
+        return service.name
+
+    def _role(self, role: str, instance: str = "") -> Service:
+        name = f"{role}-{instance}" if instance else role
         ready = self._data / "run" / f"{name}.ready"
-        argv = ["pipeline", "run", name, "--ready-file", str(ready)]
+        argv = ["pipeline", "run", role, "--ready-file", str(ready)]
         environment = os.environ | {"MAILRIVER_CONFIG": str(self._data / STACK_FILE)}
-        return self._service(name, argv, ready, environment, drain=ROLES[name].drain)
+        if instance:
+            environment["MAILRIVER_INSTANCE"] = instance
+        return self._service(name, argv, ready, environment, drain=ROLES[role].drain)
 
     def _service(
         self, name: str, module: list[str], ready: Path, environment: dict[str, str], drain: float = 15.0

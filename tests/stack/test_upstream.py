@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import uuid
 from typing import Any
 
@@ -37,8 +38,11 @@ def kcat(stack: Stack, key: str, value: bytes, topic: str = "mail.sends") -> Non
     program = shutil.which("kcat")
     if program is None:
         pytest.skip("kcat is not installed (Debian: apt-get install kcat)")
-    argv = [program, "-P", "-b", stack.settings.kafka.bootstrap, "-t", topic, "-k", key, "-D", "\\x00"]
-    subprocess.run(argv, input=value, check=True, timeout=30)
+    with tempfile.NamedTemporaryFile() as file:  # a file is one record; from a pipe each line would be one
+        file.write(value)
+        file.flush()
+        argv = [program, "-P", "-b", stack.settings.kafka.bootstrap, "-t", topic, "-k", key, file.name]
+        subprocess.run(argv, check=True, timeout=30)
 
 
 def murmur2(stack: Stack, key: str | None, value: bytes | None, **headers: str) -> None:
@@ -88,7 +92,10 @@ def test_the_same_key_by_two_partitioners_and_after_a_restart_is_delivered_once(
     after = unique("after")
     murmur2(stack, after, record())
     ask.message(after)
-    duplicates = "SELECT count() AS repeats FROM v_message_timeline WHERE message_id = {id:String} AND type = 'message.duplicate'"
+    duplicates = (
+        "SELECT count() AS repeats FROM v_message_timeline "
+        "WHERE message_id = {id:String} AND type = 'message.duplicate'"
+    )
     wait_until(
         lambda: ask.rows(duplicates, id=message["message_id"])[0]["repeats"] == 2,
         timeout=60,
