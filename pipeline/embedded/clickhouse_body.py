@@ -17,8 +17,10 @@ _FIELDS = 1_000
 class Body:
     """The body, piece by piece. Raises ServerError for an unknown coding, damage, or too much."""
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, wire_limit: int = _WIRE_LIMIT, limit: int = _LIMIT) -> None:
         self._request = request
+        self._wire_limit = wire_limit
+        self._limit = limit
         self._pieces = self._decoded()
         self._kept: list[bytes] = []
         self.ended = False
@@ -53,8 +55,9 @@ class Body:
                 sent += len(data)
                 for piece in decoder.feed(data):
                     size += len(piece)
-                    if sent > _WIRE_LIMIT or size > _LIMIT:
-                        raise ServerError.too_large(f"a body of more than {_WIRE_LIMIT} bytes, or {_LIMIT} decoded")
+                    if sent > self._wire_limit or size > self._limit:
+                        limits = f"{self._wire_limit} bytes, or {self._limit} decoded"
+                        raise ServerError.too_large(f"a body of more than {limits}")
                     yield piece
             decoder.close()
         except Corrupt as error:

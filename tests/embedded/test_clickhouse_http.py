@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pipeline.embedded.clickhouse_codings import Decoder, Encoder
+from pipeline.embedded.clickhouse_codings import Decoder
 from tests.clickhouse_fixture import ClickHouse
 from tests.waiting import wait_until
 
@@ -248,12 +248,16 @@ async def test_forms_carry_fields_and_no_tables(http: aiohttp.ClientSession) -> 
 async def test_limits_of_text_and_body(http: aiohttp.ClientSession) -> None:
     status, text, _ = await _ask(http, "SELECT '" + "x" * 2_000_000 + "'")
     assert (status, "QUERY_IS_TOO_LARGE" in text) == (413, True)
-    encoder = Encoder("zstd")
-    bomb = b"".join(
-        [encoder.feed(b"INSERT INTO system.one FORMAT TSV\n"), *(encoder.feed(bytes(1 << 20)) for _ in range(3))]
-    )
-    async with http.post("/", data=bomb + encoder.close(), headers={"Content-Encoding": "zstd"}) as response:
-        assert response.status >= 400
+
+
+async def test_a_result_is_one_document_in_formats_that_are_not_streamed(http: aiohttp.ClientSession) -> None:
+    query = "SELECT number FROM numbers(200000) FORMAT "
+    assert json.loads((await _ask(http, query + "JSON"))[1])["rows"] == 200_000
+    _, text, headers = await _ask(http, query + "CSVWithNames")
+    assert text.splitlines() == ['"number"', *(str(n) for n in range(200_000))]
+    assert json.loads(headers["X-ClickHouse-Summary"])["read_rows"] == "200000"
+    totals = "SELECT number % 2 AS k, count() FROM numbers(10) GROUP BY k WITH TOTALS ORDER BY k"
+    assert (await _ask(http, totals))[1] == "0\t5\n1\t5\n\n0\t10\n"
 
 
 async def test_a_large_insert_in_chunks_is_one_block(http: aiohttp.ClientSession, clickhouse_database: str) -> None:
