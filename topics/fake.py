@@ -198,6 +198,8 @@ class FakeConsumer:
         self._paused: set[Place] = set()
         self._told_eof: dict[Place, int] = {}
         self._expelled = False
+        self._on_commit = config.get("on_commit")
+        self._answers: list[tuple[KafkaError | None, list[TopicPartition]]] = []
         self._callbacks: dict[str, Rebalance] = {}
         self.subscribed: tuple[str, ...] = ()
 
@@ -228,12 +230,18 @@ class FakeConsumer:
         return self._take(num_messages, timeout)
 
     def commit(self, *, offsets: Sequence[TopicPartition], asynchronous: bool) -> None:
-        assert not asynchronous
         with self._broker.changed:
-            self._need_broker()
-            if self._expelled:
-                raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID))
-            self._group.committed.update({(part.topic, part.partition): part.offset for part in offsets})
+            error = None
+            if not self._broker.up:
+                error = KafkaError(KafkaError._WAIT_COORD)
+            elif self._expelled:
+                error = KafkaError(KafkaError.UNKNOWN_MEMBER_ID)
+            else:
+                self._group.committed.update({(part.topic, part.partition): part.offset for part in offsets})
+            if asynchronous:
+                self._answers.append((error, list(offsets)))
+            elif error is not None:
+                raise KafkaException(error)
 
     def position(self, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
         found = [(part.topic, part.partition) for part in partitions]
@@ -286,6 +294,8 @@ class FakeConsumer:
         with self._broker.changed:
             deadline = time.monotonic() + timeout
             while True:
+                while self._answers and self._on_commit:
+                    self._on_commit(*self._answers.pop(0))
                 self._rebalance()
                 if found := self._ready(limit):
                     return found

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Sequence
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from schemas.codec import Undecodable
 from topics.deadletters import DeadLetters
-from topics.errors import Broken, Later, Never, mapped
+from topics.errors import Broken, Later, Never
+from topics.inlet import Inlet
 from topics.kafka import Cluster
 from topics.publisher import Publisher
-from topics.record import Record, record_of
+from topics.record import Record
 from topics.registry import MAX_READ, Topic
 
 __all__ = ["Broken", "Later", "Loop", "Never", "Record", "run"]
@@ -36,6 +35,7 @@ BATCH = 500
 URGENT = ".urgent"
 _WAIT_S = 0.2  # idle wait for records; one that arrives ends it, and so a stop is seen within it
 _WAIT_URGENT_S = 0.05  # idle wait on the urgent topics, and so what the others may wait for their turn
+_ACK_STEP_S = 1.0  # between two looks at `stop` while waiting for acks
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 5.0
 _LAG_EVERY_S = 5.0
@@ -56,6 +56,10 @@ def run(
 ) -> None:
     """Run a `Loop` until `stop` is set. Raises `Poisoned`, `Broken`, and what else `handle` raises."""
     Loop(cluster, group, topics, handle, publisher=publisher, ready=ready, batch=batch).run(stop)
+
+
+class _Stopped(Exception):
+    """The loop was told to end while it waited; the batch is somebody's next one."""
 
 
 class Loop:
@@ -80,7 +84,7 @@ class Loop:
         urgent = [topic for topic in topics if topic.name.endswith(URGENT)]
         others = [topic for topic in topics if topic not in urgent]
         self._inlets = [
-            _Inlet(cluster, name, chosen) for name, chosen in ((group + URGENT, urgent), (group, others)) if chosen
+            Inlet(cluster, name, chosen) for name, chosen in ((group + URGENT, urgent), (group, others)) if chosen
         ]
         self._ready = ready
         self._busy = False
@@ -120,16 +124,19 @@ class Loop:
             self._lag_at = self.turned_at
             self.lag = sum(inlet.lag() for inlet in self._inlets)
 
-    def _insist(self, inlet: _Inlet, records: list[Record], stop: threading.Event) -> bool:
+    def _insist(self, inlet: Inlet, records: list[Record], stop: threading.Event) -> bool:
         """Work until the batch is done; False when stopped before. While it must wait, it stays in its group."""
         backoff = _BACKOFF_FIRST_S
         while records:
             try:
-                self._work(records)
+                self._work(records, stop)
+            except _Stopped:
+                return False
             except Later as later:
                 log.warning("later", group=inlet.group, reason=str(later), wait_s=backoff)
                 if inlet.hold(backoff, stop):
                     return False
+                self._stay()
                 # Partitions taken away meanwhile are their new owner's work.
                 records = [record for record in records if inlet.owns(record)]
                 backoff = min(backoff * 2, _BACKOFF_MAX_S)
@@ -139,7 +146,7 @@ class Loop:
                 return True
         return True
 
-    def _work(self, records: list[Record]) -> None:
+    def _work(self, records: list[Record], stop: threading.Event) -> None:
         """Handle and see the facts acked; dead-letter what never will be. Halves the batch to find it."""
         fit = []
         for record in records:
@@ -154,7 +161,7 @@ class Loop:
                 continue
             try:
                 self._handle(part)
-                self._publisher.flush()
+                self._wait_for_acks(stop)
             except (Never, Undecodable) as never:
                 culprit = getattr(never, "record", None)
                 at = next((index for index, record in enumerate(part) if record is culprit), None)
@@ -164,121 +171,16 @@ class Loop:
                     continue
                 self._deadletters.put(part[at or 0], str(never))
                 pending += [part[(at or 0) + 1 :], part[: at or 0]]
-        self._publisher.flush()  # the dead letters
+        self._wait_for_acks(stop)  # of the dead letters
 
+    def _wait_for_acks(self, stop: threading.Event) -> None:
+        """However long the broker is away: the facts are queued, and handling again would queue them a second time."""
+        while not self._publisher.settled(_ACK_STEP_S):
+            if stop.is_set():
+                raise _Stopped
+            self._stay()
 
-class _Inlet:
-    """A consumer with the records it has handed out, and the offsets that are done but not yet committed."""
-
-    def __init__(self, cluster: Cluster, group: str, topics: Sequence[Topic]) -> None:
-        self.group = group
-        self.assigned = False
-        self._cluster = cluster
-        self._owned: set[tuple[str, int]] = set()
-        self._done: dict[tuple[str, int], int] = {}
-        self._consumer = cluster.consumer(group, group)
-        self._consumer.subscribe(
-            [cluster.topic(topic) for topic in topics],
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
-        )
-
-    def take(self, limit: int, wait: float) -> list[Record]:
-        """Up to `limit` records; waits up to `wait` seconds for the first."""
-        # poll() returns with the first record, consume() only when it has all or the time is over.
-        first = self._consumer.poll(wait)
-        if first is None:
-            return []
-        return list(self._records([first, *self._consumer.consume(limit - 1, 0)]))
-
-    def done(self, records: Sequence[Record]) -> None:
-        for record in records:
-            self._done[record.topic, record.partition] = record.offset + 1
-
-    def commit(self) -> None:
-        """Let go what is done. A failure is logged and made good with the next call: it can only lead to repeats."""
-        if not self._done:
-            return
-        offsets = [TopicPartition(self._cluster.topic(t), p, offset) for (t, p), offset in self._done.items()]
-        try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
-            failure = mapped(error)
-            if isinstance(failure, Broken):
-                raise failure from None
-            log.warning("commit_failed", group=self.group, error=str(failure))
-        else:
-            self._done.clear()
-
-    def hold(self, seconds: float, stop: threading.Event) -> bool:
-        """Wait while staying in the group, taking no records. True when stopped."""
-        deadline = time.monotonic() + seconds
-        while not stop.is_set() and (left := deadline - time.monotonic()) > 0:
-            # Anew in each round: an assignment in between comes unpaused. Paused records are fetched again on resume.
-            self._consumer.pause(self._consumer.assignment())
-            message = self._consumer.poll(min(left, _WAIT_S))
-            if message is not None and message.error() is None:
-                # Handed out in the moment of an assignment: put it back.
-                self._consumer.seek(
-                    TopicPartition(str(message.topic()), message.partition() or 0, message.offset() or 0)
-                )
-        self._consumer.resume(self._consumer.assignment())
-        return stop.is_set()
-
-    def owns(self, record: Record) -> bool:
-        return (record.topic, record.partition) in self._owned
-
-    def lag(self) -> int:
-        """From the client's own knowledge; asks no broker."""
-        behind = 0
-        for at in self._consumer.position(self._consumer.assignment()):
-            _low, high = self._consumer.get_watermark_offsets(at, cached=True) or (0, 0)
-            if at.offset >= 0 and high > at.offset:
-                behind += high - at.offset
-        return behind
-
-    def close(self) -> None:
-        self.commit()
-        self._consumer.close()
-
-    def _records(self, messages: Sequence[Message]) -> Iterator[Record]:
-        for message in messages:
-            error = message.error()
-            if error is None:
-                yield record_of(message, self._cluster)
-            elif error.fatal():
-                raise Broken(error.name())
-            else:
-                log.warning("consume_error", group=self.group, error=error.name())
-
-    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self.assigned = True
-        self._owned |= self._keys(partitions)
-        log.info("assigned", group=self.group, partitions=_shown(partitions))
-
-    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self.commit()
-        self._forget(partitions)
-        log.info("revoked", group=self.group, partitions=_shown(partitions))
-
-    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # Another member has them: a commit would be refused, or move its offset.
-        self._forget(partitions)
-        log.warning("lost", group=self.group, partitions=_shown(partitions))
-
-    def _forget(self, partitions: list[TopicPartition]) -> None:
-        for key in self._keys(partitions):
-            self._owned.discard(key)
-            self._done.pop(key, None)
-
-    def _keys(self, partitions: list[TopicPartition]) -> set[tuple[str, int]]:
-        return {(self._cluster.bare(partition.topic), partition.partition) for partition in partitions}
-
-
-def _shown(partitions: list[TopicPartition]) -> str:
-    ordered = sorted((partition.topic, partition.partition) for partition in partitions)
-    return "; ".join(
-        f"{topic} {','.join(str(number) for _topic, number in group)}"
-        for topic, group in groupby(ordered, key=lambda item: item[0])
-    )
+    def _stay(self) -> None:
+        """A sign of life to the groups, or they would give the partitions away after max.poll.interval.ms."""
+        for inlet in self._inlets:
+            inlet.keep_alive()

@@ -69,7 +69,7 @@ class Publisher:
         self._names: dict[str, str] = {}
         self._producer = cluster.producer(source, **(settings or {}))
         self._ledger = _Ledger()
-        self._settled = threading.Condition()
+        self._changed = threading.Condition()
         self._waiting = 0
         self._closing = threading.Event()
         self._poller = threading.Thread(target=self._poll, name=f"publisher-{source}", daemon=True)
@@ -140,16 +140,20 @@ class Publisher:
 
         Raises the first failure among its records since the last flush, those with an `on_ack` apart: they were told.
         """
+        if not self.settled(timeout):
+            raise Later(f"no ack within {timeout:.0f} s")
+
+    def settled(self, timeout: float) -> bool:
+        """As `flush`, but False when the time is over and nothing has failed: the records are still on their way."""
         account = self._ledger.account
-        with self._settled:
+        with self._changed:
             self._waiting += 1
-            done = self._settled.wait_for(lambda: account.acked == account.sent, timeout)
+            done = self._changed.wait_for(lambda: account.acked == account.sent, timeout)
             self._waiting -= 1
         error, account.error = account.error, None
         if error is not None:
             raise mapped(error)
-        if not done:
-            raise Later(f"no ack within {timeout:.0f} s")
+        return done
 
     @property
     def outstanding(self) -> int:
@@ -226,8 +230,8 @@ class Publisher:
         finally:
             account.acked += 1
             if self._waiting and account.acked == account.sent:
-                with self._settled:
-                    self._settled.notify_all()
+                with self._changed:
+                    self._changed.notify_all()
 
     def _poll(self) -> None:
         while not self._closing.is_set():

@@ -80,8 +80,8 @@ def test_a_crash_between_facts_and_offsets_repeats_the_same_facts(stage: Stage) 
     class CrashAfterAcks:
         """A publisher whose process dies right after the facts are acked."""
 
-        def flush(self) -> None:
-            stage.publisher.flush()
+        def settled(self, timeout: float) -> bool:
+            stage.publisher.flush(timeout)
             raise Crash
 
     first = Handler(stage)
