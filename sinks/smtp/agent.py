@@ -85,6 +85,7 @@ class SmtpConfig:
 
 @dataclass(slots=True)
 class _Restoring:
+    term: int
     cancelled: bool = False
 
 
@@ -233,8 +234,8 @@ class Agent:
                     self._owner.intake(number, found, now)
                 for each in skipped:
                     self._owner.skipped(each.partition, each.urgent, each.offset)
-            case intake.Assigned(number):
-                self._restoring[number] = restoring = _Restoring()
+            case intake.Assigned(number, term):
+                self._restoring[number] = restoring = _Restoring(term)
                 task = self._loop.create_task(self._restore(number, restoring))
                 self._restores.add(task)
                 task.add_done_callback(self._restores.discard)
@@ -281,7 +282,7 @@ class Agent:
             return
         del self._restoring[number]
         self._owner.assigned(number, states, positions, time.time())
-        self._intake.resume(number)
+        self._intake.resume(number, restoring.term)
         self._after()
         self._say_ready()
 

@@ -31,15 +31,17 @@ from topics.registry import MAX_READ, Topic
 _POLL_S: Final = 0.05
 _BATCH: Final = 1_000
 DRAIN_S: Final = 60.0
+_DRAINING_S: Final = 0.2
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """Both lanes of the partition are ours: restore it, then say `resume`."""
+    """Both lanes of the partition are ours: restore it, then say `resume` with the same term."""
 
     partition: int
+    term: int  # of this assignment, of all of this consumer's
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,9 @@ class Intake:
         self._eager = cluster.group_protocol == "classic"
         self._urgent = {cluster.topic(topic): topic is lanes[1] for topic in lanes}
         self._owned: dict[int, set[bool]] = {}
-        self._restored: set[int] = set()
+        self._terms: dict[int, int] = {}
+        self._assignments = 0
+        self._restored: dict[int, int] = {}  # the newest term in which each partition was restored
         self._wanted = True
         self._held: set[int] = set()  # partitions whose consumption is paused, as the consumer knows it
         self._stop = threading.Event()
@@ -118,9 +122,13 @@ class Intake:
     def start(self) -> None:
         self._thread.start()
 
-    def resume(self, partition: int) -> None:
-        """The partition is restored. From any thread."""
-        self._restored.add(partition)
+    def resume(self, partition: int, term: int) -> None:
+        """The partition is restored. From any thread.
+
+        A restore may end after its partition was lost and assigned anew: input taken in before the new restore would
+        be ignored, and its offsets committed with those of the next records.
+        """
+        self._restored[partition] = max(term, self._restored.get(partition, 0))
 
     def want(self, wanted: bool) -> None:
         """Whether more records are welcome. From any thread."""
@@ -161,12 +169,15 @@ class Intake:
         self._hear(Polled(metadata, records, skipped))
 
     def _pause_and_resume(self) -> None:
-        should = {number for number in self._owned if not self._wanted or number not in self._restored}
+        should = {number for number in self._owned if not (self._wanted and self._is_restored(number))}
         if pause := self._places(should - self._held):
             self._consumer.pause(pause)
         if resume := self._places((self._held - should) & self._owned.keys()):
             self._consumer.resume(resume)
         self._held = should
+
+    def _is_restored(self, number: int) -> bool:
+        return number in self._terms and self._restored.get(number) == self._terms[number]
 
     def _places(self, numbers: set[int]) -> list[TopicPartition]:
         return [
@@ -218,7 +229,9 @@ class Intake:
             owned.add(self._urgent[place.topic])
             self._held.add(place.partition)
             if len(owned) == len(self._lanes):
-                self._hear(Assigned(place.partition))
+                self._assignments += 1
+                self._terms[place.partition] = self._assignments
+                self._hear(Assigned(place.partition, self._assignments))
         log.info("lanes_assigned", partitions=_numbers(partitions))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -227,7 +240,10 @@ class Intake:
             self._hear(Revoked(number, done))
         deadline = time.monotonic() + DRAIN_S
         for _, done in waiting:
-            done.wait(max(0.0, deadline - time.monotonic()))
+            while not done.wait(_DRAINING_S) and time.monotonic() < deadline:
+                # When it is us who leave, others that join move the epoch on, and the last commits must show the
+                # newest. Until this callback returns the client cannot join anew: it is still the same membership.
+                self._hear(Polled(consumer.consumer_group_metadata(), {}))
         drained = all(done.is_set() for _, done in waiting)
         log.info("lanes_revoked", partitions=_numbers(partitions), drained=drained)
         for number, _ in waiting:
@@ -249,7 +265,7 @@ class Intake:
             owned.discard(self._urgent[place.topic])
             if not owned:
                 self._owned.pop(place.partition, None)
-            self._restored.discard(place.partition)
+            self._terms.pop(place.partition, None)
             self._held.discard(place.partition)
         return left
 

@@ -25,7 +25,7 @@ from schemas.codec import encode
 from sinks.smtp.clock import boottime
 from sinks.smtp.commands import Transaction
 from sinks.smtp.queue import Relaned
-from topics.errors import Broken
+from topics.errors import Broken, mapped
 from topics.kafka import Cluster
 from topics.registry import Topic
 
@@ -116,9 +116,11 @@ class Journal:
         while (work := self._work.get()) is not None:
             try:
                 report = self._write(*work)
-            except Broken as error:
-                log.error("journal_ended", reason=str(error))
-                self._report(Ended(str(error)))
+            except (Broken, KafkaException) as error:
+                # KafkaException: the abort failed too.
+                reason = str(mapped(error)) if isinstance(error, KafkaException) else str(error)
+                log.error("journal_ended", reason=reason)
+                self._report(Ended(reason))
                 return
             self._report(report)
 
