@@ -64,6 +64,8 @@ class DeliverySettings(_Section):
     port_map: Path | None = None
     ehlo_name: str = "localhost"
     nameservers: tuple[HostPort, ...] = ()
+    providers: dict[Name, tuple[str, ...]] = {}
+    """Mailbox providers beside the shipped ones: what all their MX hosts end in, such as ".mx.example.net"."""
     retry_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Multiplies the waits of the retry schedule; the embedded stack shortens them so that a deferral is seen to pass.
     """

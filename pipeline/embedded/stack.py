@@ -141,6 +141,7 @@ class Stack:
                 "port_map": simulator["portmap"],
                 "nameservers": [simulator["dns"]],
                 "ehlo_name": f"mta.{SENDING_DOMAIN}",
+                "providers": simulator["mx_suffixes"],
                 "retry_scale": RETRY_SCALE,
             },
             "inbound": {"listen": f"127.0.0.1:{ports['inbound']}"},

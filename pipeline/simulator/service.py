@@ -91,6 +91,7 @@ class Simulator:
             "ca": str((given.data / "ca.pem").absolute()),
             "sample_domain": general.sample_domain,
             "domains": given.internet.domains_by_provider(),
+            "mx_suffixes": given.internet.mx_suffixes_by_provider(),
             "odd_domains": given.internet.odd_domains(),
         }
         write_whole(ready, orjson.dumps(self.endpoints, option=orjson.OPT_INDENT_2))
