@@ -131,6 +131,7 @@ class LongTransactions(Worker):
     """A transaction may last longer than the session: slow, yet safe, since a new owner waits for it."""
 
     transaction_timeout = 40.0
+    early = 0.0
 
 
 class PendingIgnored(LongTransactions):

@@ -45,6 +45,7 @@ EPOCH: Final = 1_800_000_000.0  # wall time at which the world begins
 DRAIN: Final = 60.0
 DOT_TIMEOUT: Final = 100.0
 TICK: Final = 1.0
+STUCK: Final = 2.0  # a transaction that takes longer: Kafka is away
 STEP: Final = done()
 Name = tuple[str, int]
 
@@ -64,6 +65,7 @@ class Wire:
 
 class Worker:
     transaction_timeout = 10.0
+    early = 0.5  # share of transactions whose records leave before their offsets do: the client decides
 
     def __init__(self, world: World, instance: int, incarnation: int) -> None:
         self.world = world
@@ -89,6 +91,7 @@ class Worker:
         self._journal: tuple[Transaction, Metadata] | None = None
         self._journal_wake = Future()
         self._busy = True  # until the producer is initialised
+        self._busy_since: float | None = None
         self._handed: Metadata | None = None  # by the consumer's thread
         self._metadata: Metadata | None = None  # as of the newest poll that the loop knows of
         self._terms: dict[int, object] = {}  # a partition's assignment, so that a late restore is told from a new one
@@ -124,6 +127,10 @@ class Worker:
             if not self._inbox:
                 if kernel.now >= due:
                     due = kernel.now + TICK
+                    if self._busy_since is not None and kernel.now - self._busy_since > STUCK:
+                        self.owner.pause()
+                    else:
+                        self.owner.resume(self.wall())
                     self.owner.tick(self.wall())
                     self._carry_out()
                 self._wake = Future()
@@ -272,7 +279,7 @@ class Worker:
         self.world.expect(sending <= len(self.wires), self.name, f"{sending} sending, {len(self.wires)} sessions")
         if self.owner.depth.unwritten == 0:
             self._settling = self.hung_up.copy()
-        self._busy = True
+        self._busy, self._busy_since = True, self.kernel.now
         self._journal = (transaction, self._metadata)
         self._journal_wake.resolve()
 
@@ -316,7 +323,7 @@ class Worker:
             producer.produce((STATE, row.partition), row.key, row.value)
         for move in transaction.moves:
             producer.produce((LANE[move.urgent], move.partition), move.lane, move.command)
-        if random.random() < 0.5:
+        if random.random() < self.early:
             flushed = yield from producer.flush()
             if flushed is not Outcome.OK:
                 return flushed
@@ -335,7 +342,7 @@ class Worker:
         return (yield from self.producer.commit(self.world.commit_timeout))
 
     def _landed(self, tell: Callable[[Transaction, float], None], transaction: Transaction, boot: float) -> None:
-        self._busy = False
+        self._busy, self._busy_since = False, None
         tell(transaction, boot)
 
     def committed(self, transaction: Transaction, boot: float) -> None:
