@@ -220,6 +220,11 @@ class Agent:
             say()
 
     @property
+    def partitions(self) -> tuple[int, ...]:
+        """Those that are owned and restored."""
+        return self._owner.partitions
+
+    @property
     def depth(self) -> Depth:
         return self._owner.depth
 
@@ -310,7 +315,7 @@ class Agent:
                 return None
             moved = other.model_copy(update={"site": route.site, "provider": route.provider, "shard": 0})
             number = ids.lane_partition(moved.pool, moved.site, moved.shard, self._partitions)
-            return Relaned(number, not moved.stream.is_bulk, moved.key, moved)
+            return Relaned(number, False, moved.key, moved)
 
         gone = self._owner.reroute(session, to, time.time())
         self._after()

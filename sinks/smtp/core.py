@@ -371,7 +371,7 @@ class Owner:
         position = f"{self._rules.lanes[entry.urgent]}:{partition.number}:{entry.offset >> 1}"
         # Attempts are facts by number: counted anew, the next would have the id of the first.
         command = to.command.model_copy(update={"attempts": entry.attempts, "moved_from": position})
-        partition.moved.append(replace(to, command=command))
+        partition.moved.append(replace(to, urgent=entry.urgent, command=command))
 
     def pause(self) -> None:
         self._dispatch.running = False

@@ -219,6 +219,6 @@ class Relaned:
     """A message that goes to another lane, in the transaction that writes its `moved` here."""
 
     partition: int
-    urgent: bool
+    urgent: bool  # the core sets it: as it was
     lane: str
     command: MessageQueue
