@@ -61,6 +61,7 @@ def _plan(settings: Settings, ready: Ready) -> None:
 
 def _smtp(settings: Settings, ready: Ready) -> None:
     from sinks.smtp import agent
+    from sinks.smtp.routing import PROVIDERS
 
     config = agent.SmtpConfig(
         cluster=wiring.cluster(settings),
@@ -72,8 +73,22 @@ def _smtp(settings: Settings, ready: Ready) -> None:
         ehlo_name=settings.delivery.ehlo_name,
         instance=settings.instance,
         retry_scale=settings.delivery.retry_scale,
+        providers=PROVIDERS | settings.delivery.providers,
     )
     _until_signal_async(lambda stop: agent.serve(config, stop, ready))
+
+
+def _classify(settings: Settings, ready: Ready) -> None:
+    from pipeline.resolver import ClickHouseResolver
+    from processors.classify import agent
+
+    config = agent.ClassifyConfig(
+        cluster=wiring.cluster(settings),
+        keyring=wiring.keyring(settings),
+        resolve=ClickHouseResolver(settings),
+        recipient_secret=secrets.recipient_secret(settings.secrets_folder),
+    )
+    _until_signal(lambda stop: agent.run(config, stop, ready))
 
 
 def _suppress(settings: Settings, ready: Ready) -> None:
@@ -136,6 +151,7 @@ ROLES: dict[str, Role] = {
     for role in (
         Role("plan", "turns requested sends into messages on the lanes of their destinations", _plan),
         Role("smtp", "owns lanes and their queues, and delivers", _smtp, drain=70.0),
+        Role("classify", "reads bounces, complaints and replies, and ties them to their messages", _classify),
         Role("clickhouse", "writes the history, each fact exactly once", _clickhouse),
         Role("suppress", "decides from bounces and complaints who gets no more mail", _suppress),
         Role("engage", "judges who opened and clicked: people, proxies, scanners", _engage),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
@@ -38,7 +38,7 @@ from sinks.smtp.pressroom import Pressroom, Printed
 from sinks.smtp.queue import Relaned
 from sinks.smtp.reach import Reach
 from sinks.smtp.reporting import Facts, Tallies, learned
-from sinks.smtp.routing import Route
+from sinks.smtp.routing import PROVIDERS, Route
 from sinks.smtp.session import Timeouts
 from sinks.smtp.state import Result, State, Unreadable, decode
 from topics import admin, store
@@ -74,6 +74,7 @@ class SmtpConfig:
     ehlo_name: str
     instance: str = "1"
     bind_address: str | None = None
+    providers: Mapping[str, Sequence[str]] = field(default_factory=lambda: PROVIDERS)  # what their MX hosts end in
     tls: TlsMode = TlsMode.OPPORTUNISTIC
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
@@ -121,7 +122,9 @@ class Agent:
         self._press = Pressroom(composer.compose, self._threadsafe(self._on_printed), config.signing_threads)
         self._connections = Connections(
             self,
-            dns.Router(dns.Cache(dns.Resolver(config.nameservers), time.monotonic), Random()).route,
+            dns.Router(
+                dns.Cache(dns.Resolver(config.nameservers), time.monotonic), Random(), providers=config.providers
+            ).route,
             Dialer(config.reach, config.timeouts),
             Identity(config.ehlo_name, config.bind_address),
             config.tls,
@@ -132,9 +135,7 @@ class Agent:
         self._journal = journal.Journal(
             config.cluster, topics, GROUP, config.instance, self._threadsafe(self._on_report)
         )
-        self._bodies = BodyReader(
-            config.cluster, _LANES, self._threadsafe(self._on_bodies), instance=config.instance
-        )
+        self._bodies = BodyReader(config.cluster, _LANES, self._threadsafe(self._on_bodies), instance=config.instance)
         self._intake = intake.Intake(
             config.cluster, GROUP, _LANES, self._threadsafe(self._on_event), self._publisher, instance=config.instance
         )

@@ -19,7 +19,7 @@ OTHER = "other"
 
 # Mailbox providers by what all MX hosts of their domains end in. Each is one site: limits and reputation are theirs,
 # not their customers'.
-PROVIDERS: Mapping[str, tuple[str, ...]] = {
+PROVIDERS: dict[str, tuple[str, ...]] = {
     "google": (".google.com", ".googlemail.com"),
     "microsoft": (".olc.protection.outlook.com",),  # consumer: outlook.com, hotmail, live
     "microsoft365": (".mail.protection.outlook.com",),

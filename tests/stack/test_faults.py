@@ -71,12 +71,11 @@ def judged(campaign: Campaign, ask: Questions) -> None:
     verdict = compare(campaign.mailing.total, campaign.figures.by_message(), campaign.seen())
     assert (verdict.lost, verdict.phantom) == ((), ())
     unknown = ask.rows(
-        "SELECT DISTINCT message_id FROM v_attempts "
-        "WHERE type = 'attempt.unknown' AND has({ids:Array(String)}, message_id)",
+        "SELECT message_id FROM v_attempts WHERE outcome = 'unknown' AND has({ids:Array(String)}, message_id)",
         ids=list(verdict.duplicates),
     )
     assert {row["message_id"] for row in unknown} == set(verdict.duplicates)
-    assert ask.rows("SELECT * FROM v_duplicates") == []
+    assert ask.rows("SELECT * FROM v_duplicates WHERE delivered > 1") == []
     assert ask.rows("SELECT * FROM v_suppression_breaches") == []
     assert ask.rows("SELECT * FROM v_conservation WHERE difference != 0") == []
 
@@ -86,6 +85,7 @@ def kill(stack: Stack, service: str) -> Callable[[], None]:
         restarts = stack.supervisor.restarts()[service]
         os.kill(stack.supervisor.pid(service), signal.SIGKILL)
         wait_until(lambda: stack.supervisor.restarts()[service] > restarts, what=f"the restart of {service}")
+        stack.supervisor.wait_ready([service], 90)
 
     return disturb
 
