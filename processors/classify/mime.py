@@ -143,7 +143,7 @@ def header_of(part: Part) -> Headers:
 
 def groups(part: Part, most: int) -> list[Headers]:
     """The groups of fields, with empty lines between them, of a machine's report (RFC 3464 section 2.1)."""
-    blocks = part.content().replace(b"\n \n", b"\n\n").split(b"\n\n", most * 4)
+    blocks = part.content().replace(b"\n \n", b"\n\n").split(b"\n\n", most * 4)[: most * 4]  # not the rest in one
     return [fields for block in blocks if (fields := read_fields(block)).fields][:most]
 
 
