@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 
+import structlog
 import uvloop
 
 from sinks.smtp.agent import serve
@@ -16,6 +17,7 @@ from topics.kafka import Cluster
 
 
 def main() -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for "ready"
     given = json.loads(sys.argv[1])
     host, port = given["dns"]
     world = Internet(dns=(host, port), smtp=given["smtp"], received=Counter())

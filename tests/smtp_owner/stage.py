@@ -30,6 +30,7 @@ from topics.publisher import Publisher
 from topics.record import record_of
 from topics.registry import (
     ATTEMPTS,
+    BOUNCES,
     CAMPAIGNS,
     DEADLETTERS,
     LANES,
@@ -42,7 +43,7 @@ from topics.registry import (
     Topic,
 )
 
-TOPICS = (LANES, LANES_URGENT, QUEUE, MESSAGES, ATTEMPTS, TALLIES, SITES, SUPPRESSIONS, CAMPAIGNS, DEADLETTERS)
+TOPICS = (LANES, LANES_URGENT, QUEUE, MESSAGES, ATTEMPTS, BOUNCES, TALLIES, SITES, SUPPRESSIONS, CAMPAIGNS, DEADLETTERS)
 KEYRING = Keyring({"a": b"k" * 32}, "a")
 DOMAIN = "brand.test"
 
