@@ -156,6 +156,8 @@ def _decode(value: bytes) -> State:
     _, _, flags, attempts, offset, accepted_at, next_at, expires_at, keep_until = _HEAD.unpack_from(value)
     at = _HEAD.size + 1 + value[_HEAD.size]
     lane = value[_HEAD.size + 1 : at].decode()
+    if len(value) < at or (len(value) > at and not flags & _OWED):
+        raise ValueError("length")
     result = None
     if flags & _OWED:
         kind, decided, started, code, classifier, connect_ms, transfer_ms = _RESULT.unpack_from(value, at)
