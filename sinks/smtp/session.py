@@ -228,7 +228,7 @@ class Session(asyncio.Protocol):
             # Also when all is handed over: the dot waits until the body is on its way, so that a connection lost before
             # leaves no doubt.
             self._arm(self._timeouts.block)
-        elif not self._rest:
+        else:
             self._perform(self._dialogue.body_written())
 
     def _finish(self, outcome: Outcome) -> None:

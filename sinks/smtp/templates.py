@@ -178,11 +178,17 @@ def _parse(environment: Environment, part: str, source: str) -> BoundTemplate:
     if len(source) > SOURCE_MAX:
         raise ContentError(part, 0, f"more than {SOURCE_MAX} characters")
     try:
-        return environment.from_string(source)
+        template = environment.from_string(source)
+        filters = template.analyze(include_partials=False).filters
     except LiquidError as error:
         raise _content_error(part, error, None) from None
     except RecursionError:
         raise ContentError(part, 0, "nested too deeply") from None
+    for name, spans in filters.items():
+        # The library finds this out when it renders: too late, and only in the branch that is taken.
+        if name not in environment.filters:
+            raise ContentError(part, source.count("\n", 0, spans[0].index) + 1, f"unknown filter {name}")
+    return template
 
 
 def _content_error(part: str, error: LiquidError, node: Node | None) -> ContentError:

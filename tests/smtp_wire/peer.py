@@ -63,6 +63,7 @@ class Peer:
     script: Mapping[Stage, Answer] = field(default_factory=dict)
     tls: ssl.SSLContext | None = None
     broken_handshake: bool = False
+    buffer: int = 16 * 1024 * 1024  # bytes that it reads ahead
     commands: list[bytes] = field(default_factory=list)
     messages: list[bytes] = field(default_factory=list)
     connections: int = 0
@@ -105,6 +106,9 @@ class Peer:
                     return
         except (OSError, EOFError):
             return
+        except asyncio.CancelledError:
+            writer.transport.abort()  # whatever it has not read keeps a clean close waiting
+            raise
         finally:
             writer.close()
 
@@ -134,7 +138,7 @@ async def served(peer: Peer) -> Any:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=16 * 1024 * 1024)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=peer.buffer)
     peer.port = server.sockets[0].getsockname()[1]
     try:
         yield peer

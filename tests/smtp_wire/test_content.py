@@ -192,6 +192,12 @@ def test_a_line_end_in_a_subject_fails_that_message(end: str) -> None:
     assert caught.value.part == "Subject"
 
 
+def test_the_last_look_stops_what_every_writer_let_through() -> None:
+    # Each token is short enough to be written; the line of it is not.
+    with pytest.raises(ContentError, match="998"):
+        compile_content("s", None, "x").render({}, replace(CONTEXT, message_id="x" * 980))
+
+
 class TestBulk:
     def test_bulk_without_a_way_out_is_refused(self) -> None:
         content = compile_content("s", None, "x", bulk=BULK)
@@ -242,6 +248,7 @@ class TestTemplates:
             ("s", "<p>\n{% if a %}\n", None, "html", 0),
             ("s", None, "a\nb\n{% nothing %}", "text", 3),
             ("s", None, "{{ a | nothing }}", "text", 1),
+            ("s", None, "x\n{% if never %}{% assign b = a | nothing %}{% endif %}", "text", 2),
             ("s", None, "{% include 'x' %}", "text", 1),
             ("s", None, "{% render '/etc/passwd' %}", "text", 1),
             ("s", "{% tracked_link 0 %}<a href='https://x.test'>", None, "html", 1),
@@ -254,7 +261,7 @@ class TestTemplates:
         self, subject: str, html: str | None, text: str | None, part: str, line: int
     ) -> None:
         with pytest.raises(ContentError) as caught:
-            compile_content(subject, html, text).render({}, CONTEXT)
+            compile_content(subject, html, text)
         assert (caught.value.part, caught.value.line) == (part, line)
 
     @pytest.mark.parametrize(
@@ -290,6 +297,14 @@ class TestTemplates:
     def test_variables_cannot_reach_the_tracking(self) -> None:
         text = "{{ tracking }}{{ [' tracking'].click }}{{ [' tracking'] }}x\n"
         assert "TOKEN" not in part(message(compile_content("s", None, text)), "plain")
+
+    def test_an_assignment_hides_a_variable(self) -> None:
+        text = "{{ a }}{% assign a = 'mine' %}{{ a }}\n"
+        assert part(message(compile_content("s", None, text), {"a": "theirs"}), "plain") == "theirsmine\n"
+
+    @pytest.mark.parametrize(("value", "shown"), [(7, "7"), (True, "true"), (None, ""), ([1, "b"], "1b"), (1.5, "1.5")])
+    def test_variables_of_other_types(self, value: object, shown: str) -> None:
+        assert part(message(compile_content("s", None, "{{ a }}\n"), {"a": value}), "plain") == f"{shown}\n"
 
     def test_a_missing_variable_is_empty(self) -> None:
         assert part(message(compile_content("s", None, "Hi {{ nobody.name }}!\n")), "plain") == "Hi !\n"

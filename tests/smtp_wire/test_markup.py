@@ -26,6 +26,7 @@ def urls(source: str) -> list[str]:
         ('<a href="{{ url }}"><a href="https://x.test/?u={{ id }}">', []),
         ('{% if a <b %}<a href="https://x.test/">{% endif %}', ["https://x.test/"]),
         ('{% raw %}<a href="https://x.test/">{% endraw %}', []),
+        ('{% raw %} %} <a href="https://no.test/">{% endraw %}<a href="https://x.test/">', ["https://x.test/"]),
         ('<!-- <a href="https://no.test/"> --><a href="https://x.test/">', ["https://x.test/"]),
         ('<style>a > b {} <a href="https://no.test/"></style><link href="https://no.test/">', []),
         ('a < b <a href="https://x.test/">', ["https://x.test/"]),

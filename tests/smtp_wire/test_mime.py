@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from binascii import a2b_qp
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from email import message_from_bytes, policy
@@ -144,6 +145,15 @@ def test_both_encodings_of_text_decode_to_it(text: str) -> None:
         part.set_payload(encode(data).decode("ascii"))
         assert part.get_payload(decode=True) == data
         assert max(map(len, encode(data).split(b"\r\n"))) <= 76
+
+
+@pytest.mark.parametrize("last", ["", "x", "é"])
+@pytest.mark.parametrize("length", range(60, 90))
+def test_a_soft_line_break_fits_after_any_piece(length: int, last: str) -> None:
+    data = ("é" + "x" * length + last).encode()
+    coded = mime.quoted_printable(data)
+    assert max(map(len, (coded + b"=").split(b"\r\n"))) <= 76
+    assert a2b_qp(coded + b"=\r\n" + b"next") == data + b"next"
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\r\nb"])

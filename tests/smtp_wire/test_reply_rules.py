@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.rules.bounces import ROLL_UP, BounceClass, Disposition
-from schemas.rules.replies import RULES, classify, classify_silence
+from schemas.rules.replies import RULES, Verdict, classify, classify_silence
 from schemas.rules.rule import Rule, Sample
 
 
@@ -17,9 +17,9 @@ def parts(sample: Sample) -> tuple[int, str, str]:
     return int(match[1]), match[2] or "", match[3]
 
 
-def verdict_rule(sample: Sample) -> str:
+def verdict(sample: Sample) -> Verdict:
     code, enhanced, text = parts(sample)
-    return classify(code, enhanced, text, stage=sample.stage, provider=sample.provider).rule
+    return classify(code, enhanced, text, stage=sample.stage, provider=sample.provider)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule.id for rule in RULES])
@@ -27,7 +27,8 @@ def test_a_rule_decides_its_examples_and_spares_the_others(rule: Rule) -> None:
     assert rule.matches
     assert rule.spares
     for sample in rule.matches:
-        assert verdict_rule(sample) == rule.id, sample
+        by_code = Disposition.TRANSIENT if sample.reply.startswith("4") else Disposition.PERMANENT
+        assert verdict(sample) == Verdict(rule.bounce_class, rule.disposition or by_code, rule.id), sample
     for sample in rule.spares:
         code, enhanced, text = parts(sample)
         assert not rule.fits(code, enhanced, text.lower(), sample.stage, sample.provider), sample
@@ -58,14 +59,13 @@ def test_no_two_rules_have_one_name() -> None:
 def test_codes_without_a_telling_text(
     code: int, enhanced: str, text: str, bounce_class: BounceClass, disposition: Disposition
 ) -> None:
-    verdict = classify(code, enhanced, text)
-    assert (verdict.bounce_class, verdict.disposition) == (bounce_class, disposition)
+    judged = classify(code, enhanced, text)
+    assert (judged.bounce_class, judged.disposition) == (bounce_class, disposition)
 
 
 @given(st.integers(400, 599), st.from_regex(r"[45]\.\d{1,3}\.\d{1,3}|", fullmatch=True), st.text(max_size=300))
 def test_any_refusal_has_a_verdict(code: int, enhanced: str, text: str) -> None:
-    verdict = classify(code, enhanced, text, stage="rcpt", provider="google")
-    assert verdict.rule
+    assert classify(code, enhanced, text, stage="rcpt", provider="google").rule
 
 
 @pytest.mark.parametrize("piece", ["user ", "account ", "a", "mailbox address ", "exceeds ", "domain "])

@@ -118,6 +118,37 @@ def test_a_late_release_does_not_reach_the_next_message() -> None:
     run("uvloop", main())
 
 
+@loops
+@pytest.mark.parametrize("tls", [TlsMode.NONE, TlsMode.REQUIRED])
+def test_a_peer_that_stops_reading_leaves_no_doubt(loop: str, tls: TlsMode) -> None:
+    async def main() -> None:
+        async with served(Peer({Stage.BODY: Fault.SILENCE}, tls=certificates()[0], buffer=4096)) as peer:
+            session = await opened(peer, tls, Timeouts(block=0.4))
+            # Released beforehand: the dot must still wait until the body is on its way.
+            done: list[Outcome] = []
+            envelope = Envelope("b@r.brand.test", "ann@example.test")
+            session.send(envelope, b"x" * 70 * 400_000 + b"\r\n", on_outcome=done.append)
+            session.release_dot(envelope)
+            await until_async(lambda: done, what="the outcome")
+            assert done == [Broken(Stage.BODY, Cause.TIMEOUT)]
+            assert not session.usable
+
+    run(loop, main())
+
+
+@loops
+def test_a_transaction_has_an_end_though_the_dot_is_never_released(loop: str) -> None:
+    async def main() -> None:
+        async with served(Peer()) as peer:
+            session = await opened(peer, timeouts=Timeouts(transaction=0.3))
+            outcomes: list[Outcome] = []
+            session.send(Envelope("b@r.test", "ann@example.test"), wire_body(BODY), on_outcome=outcomes.append)
+            await until_async(lambda: outcomes, what="the outcome")
+            assert outcomes == [Broken(Stage.BODY, Cause.TIMEOUT)]
+
+    run(loop, main())
+
+
 ANSWERS: list[tuple[str, Answer]] = [
     ("4xx", b"450 4.2.1 later\r\n"),
     ("5xx", b"550 5.1.1 no\r\n"),
@@ -227,6 +258,14 @@ class TestTls:
 
         run(loop, main())
 
+    def test_a_refusal_that_is_not_about_tls_is_not_tried_again(self, loop: str) -> None:
+        async def main() -> None:
+            async with served(Peer({Stage.BANNER: b"554 no\r\n"}, tls=certificates()[0])) as peer:
+                assert isinstance(await dialled(peer, TlsMode.OPPORTUNISTIC), Refused)
+                assert peer.connections == 1
+
+        run(loop, main())
+
     def test_a_certificate_of_another_name_is_no_proof(self, loop: str) -> None:
         async def main() -> None:
             server, client = certificates("other.example.test")
@@ -273,6 +312,23 @@ class TestOpening:
                 outcome = await dialer.open(Endpoint("127.0.0.1", peer.port, MX), Identity("a.test"), TlsMode.NONE)
                 assert outcome == Broken(Stage.CONNECT, Cause.FORBIDDEN)
                 assert peer.connections == 0
+
+        run("asyncio", main())
+
+    def test_the_address_that_was_really_connected_is_looked_at(self) -> None:
+        class Misled(LiveReach):
+            """The address was fine when it was chosen, and is not the one that was reached."""
+
+            def target(self, ip: str, port: int) -> tuple[str, int] | None:
+                return ("127.0.0.1", peer.port)
+
+        peer, endpoint = Peer(), Endpoint("8.8.8.8", 25, MX)
+
+        async def main() -> None:
+            async with served(peer):
+                outcome = await Dialer(Misled(), PATIENT).open(endpoint, Identity("a.test"), TlsMode.NONE)
+                assert outcome == Broken(Stage.CONNECT, Cause.FORBIDDEN)
+                assert peer.commands == []
 
         run("asyncio", main())
 

@@ -1,0 +1,47 @@
+"""A whole mail of ours, written, signed, dot-stuffed and back: both verifiers accept it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sinks.smtp.content import compile_content
+from sinks.smtp.dkim import Algorithm, Key, Signer, create_key_file
+from sinks.smtp.session import wire_body
+from tests.smtp_wire.test_content import BULK, CONTEXT, HTML
+from tests.smtp_wire.verifiers import OPENDKIM, dkimpy_verdicts, opendkim_verdicts
+
+CONTENT = compile_content("Hallo {{ name }}", HTML, "Hi {{ name }}\n.\n.. dots\n", bulk=BULK)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Key, ...]:
+    folder = tmp_path_factory.mktemp("keys")
+    return (
+        create_key_file(folder / "rsa.pem", "r1", Algorithm.RSA),
+        create_key_file(folder / "ed.pem", "e1", Algorithm.ED25519),
+    )
+
+
+def arrived(keys: tuple[Key, ...], name: str) -> bytes:
+    headers, body = CONTENT.render({"name": name}, replace(CONTEXT, headers=[("X-Order", name)]))
+    fields = Signer(keys).sign(headers, body, domain="brand.test", now=1_795_313_578)
+    wire = b"\r\n" + wire_body(fields + headers + b"\r\n" + body)
+    return wire.replace(b"\r\n.", b"\r\n")[2:]
+
+
+@settings(max_examples=40, deadline=None)
+@given(name=st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=80))
+def test_every_mail_verifies_with_dkimpy(keys: tuple[Key, ...], name: str) -> None:
+    assert dkimpy_verdicts(arrived(keys, name), keys, "brand.test") == [True, True]
+
+
+@pytest.mark.skipif(not OPENDKIM.exists(), reason="Debian's opendkim is not installed")
+@pytest.mark.parametrize("name", ["Ann", "Zoë  Ünal", "漢字" * 30, "a=b=_c . x", ""])
+def test_every_mail_verifies_with_opendkim(keys: tuple[Key, ...], name: str, tmp_path: Path) -> None:
+    expected = [("pass", "rsa-sha256"), ("pass", "ed25519-sha256")]
+    assert opendkim_verdicts(arrived(keys, name), keys, "brand.test", tmp_path) == expected
