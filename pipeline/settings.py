@@ -133,13 +133,15 @@ class Settings(BaseSettings):
 
 
 class _Environment(EnvSettingsSource):
-    """Variables; one that is no JSON is the plain text it looks like (`MAILRIVER_KAFKA=host:port`)."""
+    """Variables; one that is no JSON is the plain text it looks like. `MAILRIVER_KAFKA=host:port` says where, and leaves
+    the rest of `[kafka]` (its TLS, its prefix) to the file and to other variables.
+    """
 
     def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
         try:
             return super().decode_complex_value(field_name, field, value)
         except ValueError:
-            return value
+            return {"bootstrap": value} if field_name == "kafka" else value
 
 
 def load(path: Path | None = None) -> Settings:

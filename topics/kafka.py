@@ -21,9 +21,9 @@ from topics.registry import MAX_RECORD, Topic
 GroupProtocol = Literal["consumer", "classic"]
 """`consumer` is KIP-848: the broker computes the assignment and sets the session time-out. `classic` came before."""
 
-# What the embedded broker sets for KIP-848 groups, which cannot choose. A queue owner's transaction time-out and the
-# time within which it may write a final dot must be shorter.
-SESSION_TIMEOUT_MS = 8_000
+# What our brokers set for KIP-848 groups, which cannot choose. A queue owner's transaction time-out and the time within
+# which it may write a final dot (10 s) must be shorter.
+SESSION_TIMEOUT_MS = 15_000
 _LOG_AGAIN_S = 60.0
 
 log = structlog.get_logger(__name__)

@@ -44,6 +44,14 @@ def test_kafka_can_be_named_in_one_variable(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.load().kafka.bootstrap == "broker.internal:9092"
 
 
+def test_naming_kafka_in_one_variable_leaves_the_rest_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, '[kafka]\nprefix = "x."\n')
+    monkeypatch.setenv("MAILRIVER_KAFKA", "broker.internal:9092")
+    monkeypatch.setenv("MAILRIVER_KAFKA__TLS", "true")
+    kafka = settings.load(path).kafka
+    assert (kafka.bootstrap, kafka.prefix, kafka.tls) == ("broker.internal:9092", "x.", True)
+
+
 def test_a_tenant_is_named_by_its_table(tmp_path: Path) -> None:
     path = written(
         tmp_path,
