@@ -12,14 +12,15 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from topics.errors import Broken, mapped
+from topics.errors import Broken
 from topics.kafka import Cluster
 from topics.record import Record, record_of
 from topics.registry import Topic
 
 _HOLD_STEP_S = 0.2  # between two looks at `stop` while waiting
+_CLOSE_STEP_S = 0.02
 _CLOSE_S = 5.0  # for the answer to the last commit, and again for leaving the group
 
 log = structlog.get_logger(__name__)
@@ -34,7 +35,8 @@ class Inlet:
         self._cluster = cluster
         self._owned: set[tuple[str, int]] = set()
         self._done: dict[tuple[str, int], int] = {}
-        self._committing = False
+        self._fresh = False  # something is done that no commit has been sent for
+        self._in_flight = 0  # commits without an answer yet
         self._consumer = cluster.consumer(group, group, on_commit=self._on_commit)
         self._consumer.subscribe(
             [cluster.topic(topic) for topic in topics],
@@ -54,17 +56,20 @@ class Inlet:
     def done(self, records: Sequence[Record]) -> None:
         for record in records:
             self._done[record.topic, record.partition] = record.offset + 1
+        self._fresh = True
 
     def commit(self) -> None:
         """Let go what is done; the broker's answer comes with a later `take`. A failure is logged and made good by the
         next call: it can only lead to repeats."""
         # Not synchronously: without a coordinator that blocks for a session time-out, which is 45 s under KIP-848.
-        if self._done and not self._committing:
-            self._committing = True
-            self._consumer.commit(offsets=self._offsets(), asynchronous=True)
+        if self._done and (self._fresh or not self._in_flight):
+            self._fresh = False
+            self._in_flight += 1
+            offsets = [TopicPartition(self._cluster.topic(t), p, offset) for (t, p), offset in self._done.items()]
+            self._consumer.commit(offsets=offsets, asynchronous=True)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        self._committing = False
+        self._in_flight -= 1
         if error is not None:
             log.warning("commit_failed", group=self.group, error=error.name())
             return
@@ -72,20 +77,6 @@ class Inlet:
             place = (self._cluster.bare(part.topic), part.partition)
             if part.error is None and self._done.get(place) == part.offset:
                 del self._done[place]
-
-    def _commit_now(self) -> None:
-        """Before partitions go to another member, who would repeat what is not committed."""
-        if not self._done:
-            return
-        try:
-            self._consumer.commit(offsets=self._offsets(), asynchronous=False)
-        except KafkaException as error:
-            log.warning("commit_failed", group=self.group, error=str(mapped(error)))
-        else:
-            self._done.clear()
-
-    def _offsets(self) -> list[TopicPartition]:
-        return [TopicPartition(self._cluster.topic(t), p, offset) for (t, p), offset in self._done.items()]
 
     def hold(self, seconds: float, stop: threading.Event) -> bool:
         """Wait while staying in the group, taking no records. True when stopped."""
@@ -117,14 +108,14 @@ class Inlet:
         return behind
 
     def close(self) -> None:
-        self.commit()
         deadline = time.monotonic() + _CLOSE_S
-        while self._committing and time.monotonic() < deadline:
-            self.keep_alive(_HOLD_STEP_S)
-        if self._committing:
+        while self._done and time.monotonic() < deadline:
+            self.commit()
+            self.keep_alive(_CLOSE_STEP_S)
+        if self._done:
             log.warning("closed_uncommitted", group=self.group)
             self._done.clear()
-        # Leaving waits for a coordinator, long under KIP-848; without our goodbye the group waits for a session time-out.
+        # Leaving waits for a coordinator, long under KIP-848; not told, the group waits for a session time-out.
         leaving = threading.Thread(target=self._consumer.close, name=f"leave-{self.group}", daemon=True)
         leaving.start()
         leaving.join(_CLOSE_S)
@@ -145,7 +136,7 @@ class Inlet:
         log.info("assigned", group=self.group, partitions=_shown(partitions))
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._commit_now()
+        # What is done is on its way since the end of its batch: a commit that waits for its answer would add nothing.
         self._forget(partitions)
         log.info("revoked", group=self.group, partitions=_shown(partitions))
 
