@@ -1,8 +1,8 @@
 -- The views are the contract (docs/sql.md); they run with their maker's rights, so a reader needs no right on a table.
 --
--- A table may hold a row several times, in any order, until it is merged. So a view either reads FINAL or uses only
--- aggregates that a repeat does not change: unique counts, min, max, and argMin or argMax by (recorded_at, kafka_offset),
--- which is a total order. Views that are looked up by message_id keep it as it is in the sort key: the condition reaches
+-- A table may hold a row several times, in any order, until it is merged; then the one that was recorded first stays. So
+-- a view either reads FINAL, or uses only aggregates that come to the same before and after: unique counts, and argMin by
+-- (recorded_at, kafka_offset) among the rows of one event, which is a total order. Views that are looked up by message_id keep it as it is in the sort key: the condition reaches
 -- the primary index.
 
 CREATE OR REPLACE VIEW v_messages DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
@@ -15,14 +15,14 @@ SELECT
     argMinIf(m.recipient_id, told, is_accepted) AS recipient_id,
     argMinIf(m.recipient_domain, told, is_accepted) AS recipient_domain,
     -- Accepted before the site is known: the attempt and the end know more.
-    argMaxIf(m.provider, bitShiftLeft(toUInt128(rank), 120) + told, m.provider != '') AS provider,
-    argMaxIf(m.pool, bitShiftLeft(toUInt128(rank), 120) + told, rank > 0) AS pool,
+    argMinIf(m.provider, place, m.provider != '') AS provider,
+    argMinIf(m.pool, place, NOT is_late) AS pool,
     if(countIf(is_end) = 0, 'in_flight', argMinIf(what, told, is_end)) AS status,
     if(argMinIf(m.bounce_class, told, is_end) != '', argMinIf(m.bounce_class, told, is_end),
         argMinIf(m.bounce_class, told, is_late)) AS class,
-    max(m.attempts) AS attempts,
+    if(countIf(is_end) = 0, maxIf(m.attempts, is_attempt), argMinIf(m.attempts, told, is_end)) AS attempts,
     countIf(is_late) > 0 AS late_bounce,
-    minIf(occurred_at, is_accepted) AS accepted_at,
+    argMinIf(occurred_at, told, is_accepted) AS accepted_at,
     if(countIf(is_end) = 0, NULL, argMinIf(occurred_at, told, is_end)) AS ended_at,
     argMinIf(tuple(m.send_at), told, is_accepted).1 AS send_at,
     argMinIf(tuple(m.expires_at), told, is_accepted).1 AS expires_at,
@@ -30,25 +30,28 @@ SELECT
     argMinIf(m.tags, told, is_accepted) AS tags,
     argMinIf(m.metadata, told, is_accepted) AS metadata
 FROM (
-    SELECT message_id, bitShiftLeft(toUInt128(toUnixTimestamp64Micro(recorded_at)), 64) + kafka_offset AS told, substring(type, 9) AS what,
-        what = 'accepted' AS is_accepted, NOT is_accepted AS is_end, false AS is_late, if(is_end, 3, 1) AS rank,
-        occurred_at, idempotency_key, tenant, stream, campaign_id, recipient_id, recipient_domain, provider, pool,
-        bounce_class, attempts, send_at, expires_at, subject_ref, tags, metadata
-    FROM messages
-    WHERE type IN ('message.accepted', 'message.delivered', 'message.bounced', 'message.suppressed',
-        'message.cancelled', 'message.expired', 'message.failed', 'message.unknown')
-    UNION ALL
-    SELECT message_id, bitShiftLeft(toUInt128(toUnixTimestamp64Micro(recorded_at)), 64) + kafka_offset, '', false, false, false, 2,
-        occurred_at, '', tenant, stream, campaign_id, recipient_id, recipient_domain, provider, pool,
-        '', attempt, NULL, NULL, '', [], map()
-    FROM attempts
-    WHERE type != 'attempt.held'
-    UNION ALL
-    SELECT message_id, bitShiftLeft(toUInt128(toUnixTimestamp64Micro(recorded_at)), 64) + kafka_offset, '', false, false, true, 0,
-        occurred_at, '', tenant, stream, campaign_id, recipient_id, recipient_domain, '', '',
-        bounce_class, 0, NULL, NULL, '', [], map()
-    FROM bounces
-    WHERE type = 'bounce.received'
+    SELECT *, bitShiftLeft(toUInt128(toUnixTimestamp64Micro(recorded_at)), 64) + kafka_offset AS told,
+        -- Of the end, else of the newest attempt, else of the acceptance.
+        bitShiftLeft(toUInt256(multiIf(is_end, 0, is_attempt, 65536 - attempts, 65537)), 128) + told AS place
+    FROM (
+        SELECT message_id, recorded_at, kafka_offset, substring(type, 9) AS what, what = 'accepted' AS is_accepted,
+            NOT is_accepted AS is_end, false AS is_attempt, false AS is_late, occurred_at, idempotency_key, tenant, stream,
+            campaign_id, recipient_id, recipient_domain, provider, pool, bounce_class, attempts, send_at, expires_at,
+            subject_ref, tags, metadata
+        FROM messages
+        WHERE type IN ('message.accepted', 'message.delivered', 'message.bounced', 'message.suppressed',
+            'message.cancelled', 'message.expired', 'message.failed', 'message.unknown')
+        UNION ALL
+        SELECT message_id, recorded_at, kafka_offset, '', false, false, true, false, occurred_at, '', '', '', '', '', '',
+            provider, pool, '', attempt, NULL, NULL, '', [], map()
+        FROM attempts
+        WHERE type != 'attempt.held'
+        UNION ALL
+        SELECT message_id, recorded_at, kafka_offset, '', false, false, false, true, occurred_at, '', '', '', '', '', '',
+            '', '', bounce_class, 0, NULL, NULL, '', [], map()
+        FROM bounces
+        WHERE type = 'bounce.received'
+    )
 ) AS m
 GROUP BY message_id
 HAVING countIf(is_accepted) > 0;
@@ -134,14 +137,18 @@ FROM suppressions FINAL;
 -- Verdicts on opens and clicks: the newest classifier's word on each counts.
 CREATE OR REPLACE VIEW v_engagement DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT tenant, campaign_id, message_id, recipient_id, 'open' AS kind, open_id AS event_id, 0 AS link,
-    argMax(o.verdict, judged) AS verdict, argMax(o.rule, judged) AS rule,
-    argMax(o.classifier_version, judged) AS classifier_version, max(o.occurred_at) AS judged_at
-FROM (SELECT *, (classifier_version, recorded_at, kafka_offset) AS judged FROM opens WHERE type = 'open.judged') AS o
+    argMin(o.verdict, judged) AS verdict, argMin(o.rule, judged) AS rule,
+    max(o.classifier_version) AS classifier_version, argMin(o.occurred_at, judged) AS judged_at
+FROM (
+    SELECT *, (bitNot(classifier_version), recorded_at, kafka_offset) AS judged FROM opens WHERE type = 'open.judged'
+) AS o
 GROUP BY tenant, campaign_id, message_id, recipient_id, open_id
 UNION ALL
-SELECT tenant, campaign_id, message_id, recipient_id, 'click', click_id, any(c.link),
-    argMax(c.verdict, judged), argMax(c.rule, judged), argMax(c.classifier_version, judged), max(c.occurred_at)
-FROM (SELECT *, (classifier_version, recorded_at, kafka_offset) AS judged FROM clicks WHERE type = 'click.judged') AS c
+SELECT tenant, campaign_id, message_id, recipient_id, 'click', click_id, argMin(c.link, judged), argMin(c.verdict, judged),
+    argMin(c.rule, judged), max(c.classifier_version), argMin(c.occurred_at, judged)
+FROM (
+    SELECT *, (bitNot(classifier_version), recorded_at, kafka_offset) AS judged FROM clicks WHERE type = 'click.judged'
+) AS c
 GROUP BY tenant, campaign_id, message_id, recipient_id, click_id;
 
 CREATE OR REPLACE VIEW v_engagement_human DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
@@ -211,8 +218,8 @@ FROM (
     SELECT message_id, min(m.tenant) AS tenant, min(m.campaign_id) AS campaign_id,
         countIf(type = 'message.accepted') > 0 AS is_accepted,
         uniqExactIf(event_id, type != 'message.accepted') AS ends,
-        toStartOfMinute(if(is_accepted, minIf(occurred_at, type = 'message.accepted'), min(assumeNotNull(accepted_at))))
-            AS minute
+        toStartOfMinute(if(is_accepted, argMinIf(occurred_at, (recorded_at, kafka_offset), type = 'message.accepted'),
+            min(assumeNotNull(accepted_at)))) AS minute
     FROM messages AS m
     WHERE type IN ('message.accepted', 'message.delivered', 'message.bounced', 'message.suppressed',
         'message.cancelled', 'message.expired', 'message.failed', 'message.unknown')
@@ -248,10 +255,10 @@ WHERE s.active AND (s.scope = '*' OR s.scope = a.stream)
 
 -- P4: messages that may have been transmitted more than once. An unknown attempt may or may not have arrived.
 CREATE OR REPLACE VIEW v_duplicates DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
-SELECT message_id, any(a.tenant) AS tenant, any(a.campaign_id) AS campaign_id,
-    uniqExactIf(attempt, type = 'attempt.delivered') AS delivered,
-    uniqExactIf(attempt, type = 'attempt.unknown') AS unknown, min(started_at) AS first_at, max(started_at) AS last_at
-FROM attempts AS a
+SELECT message_id, min(a.tenant) AS tenant, min(a.campaign_id) AS campaign_id,
+    countIf(type = 'attempt.delivered') AS delivered, countIf(type = 'attempt.unknown') AS unknown,
+    min(started_at) AS first_at, max(started_at) AS last_at
+FROM attempts AS a FINAL
 WHERE type IN ('attempt.delivered', 'attempt.unknown')
 GROUP BY message_id
 HAVING delivered + unknown > 1;
