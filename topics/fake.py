@@ -198,8 +198,8 @@ class FakeConsumer:
         self._paused: set[Place] = set()
         self._told_eof: dict[Place, int] = {}
         self._expelled = False
-        self._on_commit = config.get("on_commit")
-        self._answers: list[tuple[KafkaError | None, list[TopicPartition]]] = []
+        self._on_commit = config.get("on_commit", lambda _error, _offsets: None)
+        self._sent: deque[list[TopicPartition]] = deque()  # commits that wait for the next poll, as answers do
         self._callbacks: dict[str, Rebalance] = {}
         self.subscribed: tuple[str, ...] = ()
 
@@ -230,18 +230,19 @@ class FakeConsumer:
         return self._take(num_messages, timeout)
 
     def commit(self, *, offsets: Sequence[TopicPartition], asynchronous: bool) -> None:
+        assert asynchronous
         with self._broker.changed:
-            error = None
-            if not self._broker.up:
-                error = KafkaError(KafkaError._WAIT_COORD)
-            elif self._expelled:
-                error = KafkaError(KafkaError.UNKNOWN_MEMBER_ID)
-            else:
-                self._group.committed.update({(part.topic, part.partition): part.offset for part in offsets})
-            if asynchronous:
-                self._answers.append((error, list(offsets)))
-            elif error is not None:
-                raise KafkaException(error)
+            self._sent.append(list(offsets))
+
+    def _answer_commit(self, offsets: list[TopicPartition]) -> None:
+        error = None
+        if not self._broker.up:
+            error = KafkaError(KafkaError._WAIT_COORD)
+        elif self._expelled:
+            error = KafkaError(KafkaError.UNKNOWN_MEMBER_ID)
+        else:
+            self._group.committed.update({(part.topic, part.partition): part.offset for part in offsets})
+        self._on_commit(error, offsets)
 
     def position(self, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
         found = [(part.topic, part.partition) for part in partitions]
@@ -294,8 +295,8 @@ class FakeConsumer:
         with self._broker.changed:
             deadline = time.monotonic() + timeout
             while True:
-                while self._answers and self._on_commit:
-                    self._on_commit(*self._answers.pop(0))
+                while self._sent:
+                    self._answer_commit(self._sent.popleft())
                 self._rebalance()
                 if found := self._ready(limit):
                     return found
