@@ -1,7 +1,8 @@
 """The queue owner: what becomes of every message of the partitions it owns. Pure: time comes in, commands come out.
 
-Owner is the one door; ledger.py (states, transactions, facts), dispatch.py (sites, connections) and cache.py (bodies)
-are its rooms. Kafka, SMTP, clocks and threads are the driver's: agent.py, or a simulation.
+Owner is the one door; ledger.py (states, transactions, facts), dispatch.py (sites, connections), admission.py (what
+comes in) and cache.py (bodies) are its rooms. Kafka, SMTP, clocks and threads are the driver's: agent.py, or a
+simulation.
 
 How to drive it
 ---------------
@@ -35,16 +36,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
-from schemas.lanes import Inline, MessageQueue
+from schemas.lanes import MessageQueue
+from sinks.smtp.admission import Admission
 from sinks.smtp.cache import Cache
 from sinks.smtp.commands import Bodies, Command, Drained, Rules, Transaction
 from sinks.smtp.dispatch import Dispatch
 from sinks.smtp.ledger import Ledger
-from sinks.smtp.policy import Limits
 from sinks.smtp.queue import Entry, Hold, LaneRecord, Partition, Relaned, Session, Site, Stage
-from sinks.smtp.state import Kind, Phase, Result, State, key_of, lane_name, message_id_of
+from sinks.smtp.state import Kind, Phase, Result, State, key_of
 
 _SWEEP_S = 1.0
 
@@ -70,6 +70,7 @@ class Owner:
         self._ledger = Ledger(self._rules, self._out)
         self._cache = Cache(self._rules.cache_bytes, self._out)
         self._dispatch = Dispatch(self._rules, self._out, self._ledger, self._cache)
+        self._admission = Admission(self._rules, self._ledger, self._cache, self._dispatch)
         self._swept = 0.0
 
     def take(self) -> list[Command]:
@@ -86,24 +87,7 @@ class Owner:
         if number in self._partitions:
             raise ValueError(f"partition {number} is owned already")
         partition = self._partitions[number] = Partition(number, dict(positions))
-        bodies: list[Entry] = []
-        for key, state in states:
-            if state.phase >= Phase.DONE:
-                partition.marks[key] = state.offset << 2 | state.urgent << 1 | (state.phase is Phase.MOVED)
-                partition.windows.add(state.keep_until, key)
-                continue
-            # What has ended belongs to no site's queue any more, and its record names none.
-            site = self._dispatch.site(partition, state.lane) if state.lane else Site("", partition, Limits())
-            entry = partition.entries[key] = Entry(key, site, state)
-            if state.phase is Phase.QUEUED:
-                partition.expiry.add(state.expires_at, entry)
-            if state.phase is Phase.SENDING or state.result is not None:
-                bodies.append(entry)
-            else:
-                self._dispatch.schedule(entry, now)
-        self._cache.restore(partition, bodies)
-        for site in list(partition.sites.values()):
-            self._dispatch.pump(site, now)
+        self._admission.restore(partition, states, now)
 
     def revoke(self, number: int, now: float) -> None:
         partition = self._partitions.get(number)
@@ -146,25 +130,7 @@ class Owner:
         partition = self._partitions.get(number)
         if partition is None or partition.hold is not Hold.OWNED:
             return
-        sites: dict[str, Site] = {}
-        fresh: list[Entry] = []
-        for record in records:
-            if record.offset < partition.positions[record.urgent]:
-                continue  # read twice: a seek, or a rebalance under way
-            partition.positions[record.urgent] = record.offset + 1
-            partition.touched = True
-            entry = self._admit(partition, record, now)
-            if entry is None:
-                continue
-            fresh.append(entry)
-            if entry.phase is Phase.QUEUED and (site := self._dispatch.schedule(entry, now)) is not None:
-                sites[site.lane] = site
-        for site in sites.values():
-            self._dispatch.pump(site, now)
-        if self._cache.full:
-            for entry in fresh:
-                if entry.phase is Phase.QUEUED and entry.result is None:
-                    self._cache.free(entry)
+        self._admission.take_in(partition, records, now)
 
     def skipped(self, number: int, urgent: bool, offset: int) -> None:
         """The lane record at `offset` cannot be read and is dead-lettered: go past it."""
@@ -173,63 +139,8 @@ class Owner:
             partition.positions[urgent] = max(partition.positions[urgent], offset + 1)
             partition.touched = True
 
-    def _admit(self, partition: Partition, record: LaneRecord, now: float) -> Entry | None:
-        """A new entry; None when the message is known."""
-        command = record.command
-        key = key_of(command.message_id)
-        place = record.offset << 1 | record.urgent
-        was, moved = None, False
-        if (known := partition.entries.get(key)) is not None:
-            was, moved = known.offset, known.phase is Phase.MOVED
-        elif (mark := partition.marks.get(key)) is not None:
-            was, moved = mark >> 1, mark & 1 == 1
-        if was is not None:
-            if was == place:
-                return None  # this very record, read again after a restart
-            # It left, and was sent back: later on the same lane. That can be read before the core hears that the
-            # transaction with both is committed. An earlier one is a way back that it has been and gone again.
-            newer = record.offset > was >> 1 or bool(was & 1) != record.urgent
-            if not (command.moved_from and moved and newer):
-                self._ledger.repeat(partition, record, now)
-                return None
-            partition.entries.pop(key, None)
-            partition.marks.pop(key, None)
-        accepted = command.accepted_at.timestamp()
-        window = self._rules.policy(command).duplicate_window_s
-        due = command.send_at.timestamp() if command.send_at is not None else 0.0
-        state = State(
-            Phase.QUEUED, record.urgent, record.offset, lane_name(record.lane), command.attempts, int(accepted * 1000),
-            int(max(due, 0.0) * 1000), int(command.expires_at.timestamp()), int(accepted) + window,
-        )  # fmt: skip
-        entry = Entry(key, self._dispatch.site(partition, state.lane), state)
-        partition.entries[key] = entry
-        self._cache.hold(entry, record)
-        self._ledger.mark(entry)
-        if entry.expires_at <= now:
-            self._ledger.settle(entry, Result(Kind.EXPIRED, int(now * 1000)), now)
-        else:
-            partition.expiry.add(entry.expires_at, entry)
-        return entry
-
     def bodies(self, ticket: int, found: Bodies, now: float) -> None:
-        site, answers = self._cache.answered(ticket, found)
-        for entry, record in answers:
-            gone = record is None
-            self._cache.hold(entry, record if record is not None else _stub(entry))
-            if entry.phase is Phase.SENDING:
-                # RFC 1047: the former owner may have written the dot.
-                self._ledger.settle(entry, self._doubt(entry, "owner_lost", now), now)
-                if not entry.ended:
-                    entry.next_at = int(now * 1000)
-                    entry.site.partition.expiry.add(entry.expires_at, entry)
-            elif entry.result is not None:
-                # Asked for by its site, it came to this result since: that is not committed yet, so not to be told.
-                if site is None:
-                    self._ledger.publish(entry)
-            elif gone:
-                self._ledger.settle(entry, Result(Kind.FAILED, int(now * 1000), reason="content_gone"), now)
-        if site is not None:
-            self._dispatch.pump(site, now)
+        self._admission.bodies(ticket, found, now)
 
     # Transactions and facts
 
@@ -300,14 +211,9 @@ class Owner:
         if session.entry is not None and session.stage is not Stage.DOT:
             self._dispatch.abandon(session, now)
         elif session.entry is not None:
-            self._ledger.settle(session.entry, self._doubt(session.entry, "reply_lost", now), now)
+            self._ledger.settle(session.entry, self._admission.doubt(session.entry, "reply_lost", now), now)
         self._dispatch.free(session, now, keep=False)
         self._check_drained(session.site.partition)
-
-    def _doubt(self, entry: Entry, reason: str, now: float) -> Result:
-        # While an entry is sending, `next_at` is when its attempt began.
-        started = max(1, entry.next_at)
-        return Result(Kind.UNKNOWN, int(now * 1000), started, stage="dot", reason=reason, worker=self._rules.worker)
 
     def _over(self, session: Session, entry: Entry, result: Result, now: float, *, keep: bool, rest: bool) -> None:
         if not result.started_at and result.kind is not Kind.UNKNOWN:
@@ -423,22 +329,3 @@ class Owner:
             unwritten=self.unwritten,
             cached_bytes=self._cache.used,
         )
-
-
-def _stub(entry: Entry) -> LaneRecord:
-    """What stands for a lane record that is gone: enough for facts with the right ids."""
-    accepted = datetime.fromtimestamp(entry.accepted_at / 1000, UTC)
-    command = MessageQueue.from_cause(
-        message_id_of(entry.key),
-        occurred_at=accepted,
-        message_id=message_id_of(entry.key),
-        recipient_id="",
-        recipient_domain="",
-        recipient="",
-        idempotency_key="",
-        site="",
-        content=Inline(from_="", subject=""),
-        accepted_at=accepted,
-        expires_at=datetime.fromtimestamp(entry.expires_at, UTC),
-    )
-    return LaneRecord(entry.urgent, entry.offset >> 1, entry.site.lane, command, 0)
