@@ -15,7 +15,7 @@ from processors.classify.findings import MessageRef
 from schemas import ids
 from schemas.codec import decode, encode
 from schemas.envelope import Event
-from schemas.feedback import BounceReceived, ComplaintReceived, InboundReceived, InboundSetAside, ReplyReceived
+from schemas.feedback import BounceReceived, ComplaintReceived, InboundSetAside, ReplyReceived
 from schemas.operations import RecordDeadLettered
 from schemas.tokens import Keyring
 from tests.classify.corpus import AT, KEYRING, MESSAGE, OTHER_MESSAGE, SECRET, inbound, ref, return_path, text
@@ -115,10 +115,8 @@ def test_each_mail_becomes_one_fact_and_a_bad_record_hurts_no_neighbour(cluster:
     facts = {type(event) for event in written(cluster)}
     assert facts == {BounceReceived, ComplaintReceived, ReplyReceived, InboundSetAside}
     dead = [event.reason for event in written(cluster, DEADLETTERS) if isinstance(event, RecordDeadLettered)]
-    assert (
-        sorted(dead) == ["message.delivered is not read here", "not JSON: unexpected character at byte 1"]
-        or len(dead) == 2
-    )
+    assert len(dead) == 2
+    assert "message.delivered is not read here" in dead
 
 
 def test_one_question_for_a_batch_and_none_when_nothing_is_named(cluster: FakeCluster, publisher: Publisher) -> None:
@@ -252,5 +250,3 @@ def test_a_repeat_makes_the_same_facts(cluster: FakeCluster, publisher: Publishe
     assert len(events) == 8
     assert len({event.event_id for event in events}) == 4
     assert ids.event_id("bounce.received", f"{MESSAGE}/async") in {event.event_id for event in events}
-    assert isinstance(batch[0].value, bytes)
-    assert isinstance(BOUNCE, InboundReceived)

@@ -76,7 +76,7 @@ def edited(raw: bytes, changes: list[tuple[str, float, int, bytes]]) -> bytes:
     return raw
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(NAMES), edits, st.sampled_from([None, "fbl@brand.test"]))
 def test_spoilt_reports(name: str, changes: list[tuple[str, float, int, bytes]], rcpt_to: str | None) -> None:
     understood(edited(CORPUS[name], changes), rcpt_to)
