@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+STACK_FILE = "stack.toml"  # in the data folder: the settings of the stack on this machine
+
 
 def data() -> Path:
     """`MAILRIVER_DATA`, else the user's data folder."""

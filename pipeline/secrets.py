@@ -12,8 +12,10 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sinks.smtp.dkim import Algorithm, Key, create_key_file, load_key
+if TYPE_CHECKING:  # most roles sign nothing, and cryptography takes long to load
+    from sinks.smtp.dkim import Key
 
 
 class SecretError(Exception):
@@ -34,11 +36,15 @@ def token_keys(folder: Path) -> dict[str, bytes]:
 
 def dkim_keys(folder: Path, domain: str) -> list[Key]:
     """The keys of a sending domain, by selector; none until they are made."""
+    from sinks.smtp.dkim import load_key
+
     return [load_key(path, path.stem) for path in sorted((folder / "dkim" / domain).glob("*.pem"))]
 
 
 def make_dkim_keys(folder: Path, domain: str) -> None:
     """An RSA and an Ed25519 key for a domain that has none."""
+    from sinks.smtp.dkim import Algorithm, create_key_file
+
     place = folder / "dkim" / domain
     if not any(place.glob("*.pem")):
         place.mkdir(parents=True, exist_ok=True, mode=0o700)

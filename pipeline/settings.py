@@ -133,8 +133,8 @@ class Settings(BaseSettings):
 
 
 class _Environment(EnvSettingsSource):
-    """Variables; one that is no JSON is the plain text it looks like. `MAILRIVER_KAFKA=host:port` says where, and leaves
-    the rest of `[kafka]` (its TLS, its prefix) to the file and to other variables.
+    """Variables; one that is no JSON is the plain text it looks like. `MAILRIVER_KAFKA=host:port` says where, and
+    leaves the rest of `[kafka]` (its TLS, its prefix) to the file and to other variables.
     """
 
     def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
@@ -155,11 +155,19 @@ def load(path: Path | None = None) -> Settings:
             raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path}: not TOML: {error}") from None
+    return _checked(content, str(path) if path else "environment")
+
+
+def from_environment() -> Settings:
+    """What the variables alone say, whatever files there are. Raises SettingsError."""
+    return _checked({}, "environment")
+
+
+def _checked(content: dict[str, Any], where: str) -> Settings:
     _refuse_unknown_variables()
     try:
         return Settings(**content)
     except ValidationError as error:
-        where = str(path) if path else "environment"
         raise SettingsError("\n".join(f"{where}: {line}" for line in _explain(error))) from None
 
 

@@ -1,21 +1,25 @@
 """From settings to the values that every role is given: the one place where secrets are read and clients are described.
+
+What only some roles need is imported where it is used: loading it takes longer than starting the rest of a role.
 """
 
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
-import clickhouse_connect
-import dns.resolver
 import structlog
-from clickhouse_connect.driver.client import Client
 
 from pipeline import secrets
 from pipeline.settings import Settings, SettingsError
-from schemas.tokens import Keyring
-from sinks.smtp.dkim import Signer, txt_record
-from sinks.smtp.reach import LiveReach, Reach, SinkReach
 from topics.kafka import Cluster, Security
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+    from schemas.tokens import Keyring
+    from sinks.smtp.dkim import Signer
+    from sinks.smtp.reach import Reach
 
 _log = structlog.get_logger(__name__)
 
@@ -41,6 +45,8 @@ def cluster(settings: Settings) -> Cluster:
 
 
 def keyring(settings: Settings) -> Keyring:
+    from schemas.tokens import Keyring
+
     keys = secrets.token_keys(settings.secrets_folder)
     return Keyring(keys, active=max(keys))
 
@@ -53,6 +59,8 @@ def host_port(text: str) -> tuple[str, int]:
 
 def nameservers(settings: Settings) -> tuple[tuple[str, int], ...]:
     """The configured ones, else the system's."""
+    import dns.resolver
+
     if settings.delivery.nameservers:
         return tuple(host_port(server) for server in settings.delivery.nameservers)
     return tuple((str(server), 53) for server in dns.resolver.get_default_resolver().nameservers)
@@ -60,6 +68,8 @@ def nameservers(settings: Settings) -> tuple[tuple[str, int], ...]:
 
 def reach(settings: Settings) -> Reach:
     """Whom mail may reach: in sink mode, the simulator's addresses alone (and nobody, when it has not said where)."""
+    from sinks.smtp.reach import LiveReach, SinkReach
+
     if settings.delivery.mode == "live":
         return LiveReach()
     ports = settings.delivery.port_map
@@ -71,6 +81,8 @@ def reach(settings: Settings) -> Reach:
 
 def signers(settings: Settings) -> dict[str, Signer | None]:
     """By From domain; None where there is no key yet, and mail goes unsigned."""
+    from sinks.smtp.dkim import Signer
+
     found: dict[str, Signer | None] = {}
     for tenant in settings.tenants.values():
         for domain in tenant.sending_domains:
@@ -83,6 +95,8 @@ def signers(settings: Settings) -> dict[str, Signer | None]:
 
 def sender_records(settings: Settings) -> dict[str, str]:
     """The TXT records that an operator publishes for the sending domains: DKIM, DMARC; by name."""
+    from sinks.smtp.dkim import txt_record
+
     records: dict[str, str] = {}
     for tenant in settings.tenants.values():
         for domain in tenant.sending_domains:
@@ -104,6 +118,8 @@ def reader_password(settings: Settings) -> str:
 
 def clickhouse_reader(settings: Settings) -> Client:
     """A client of the read-only user, for questions. Raises clickhouse_connect's OperationalError when it is away."""
+    import clickhouse_connect
+
     return clickhouse_connect.get_client(
         dsn=settings.clickhouse.url,
         username=settings.clickhouse.reader,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,8 +58,15 @@ class Derived:
 
 async def serve(cluster: Cluster, derived: Derived, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     """Run until `stop` is set."""
+    with tempfile.TemporaryDirectory(prefix="mailriver-") as folder:
+        await _serve(cluster, derived, stop, ready, folder)
+
+
+async def _serve(
+    cluster: Cluster, derived: Derived, stop: asyncio.Event, ready: Callable[[], None], folder: str
+) -> None:
     publisher = Publisher(cluster, derived.name)
-    app = _app(cluster, derived)
+    app = _app(cluster, derived, folder)
     work = _Work(derived, publisher, DeadLetters(publisher, derived.name), stop)
     partitions = await asyncio.to_thread(admin.partition_count, cluster, derived.states)
     # Keys are bytes on both sides: what Faust restores must equal what it looks up.
@@ -127,7 +135,7 @@ class _Work:
                 await asyncio.sleep(_RETRY_S)
 
 
-def _app(cluster: Cluster, derived: Derived) -> faust.App:
+def _app(cluster: Cluster, derived: Derived, folder: str) -> faust.App:
     return faust.App(
         cluster.group(derived.name),
         broker=[f"kafka://{server}" for server in cluster.bootstrap.split(",")],
@@ -139,6 +147,7 @@ def _app(cluster: Cluster, derived: Derived) -> faust.App:
         topic_allow_declare=False,  # ours are in the registry, made by `topics apply`
         topic_disable_leader=True,
         web_enabled=False,
+        datadir=folder,  # it makes one, though the store is in memory: by default in the current folder
         autodiscover=False,
     )
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
 from pipeline import wiring
-from pipeline.cli.output import Failure, JsonOption, print_json, print_rows
-from pipeline.cli.session import loaded
+from pipeline.cli.output import Failure, JsonOption, print_fields, print_json, print_rows
+from pipeline.cli.session import configured, loaded
 from schemas import ids
 
 MESSAGE = "SELECT * FROM v_messages WHERE message_id = {id:String}"
@@ -20,16 +23,17 @@ TIMELINE = (
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(sql)
     app.command()(message)
+    app.command()(sql)
 
 
 def sql(
     query: Annotated[str, typer.Argument(help="A SELECT over the views, such as v_messages.")],
     json: JsonOption = False,
 ) -> None:
-    """Ask ClickHouse, as the read-only user."""
-    columns, rows = _asked(_client(), query, {})
+    """Ask ClickHouse, as the read-only user. SHOW TABLES lists the views."""
+    with _history() as client:
+        columns, rows = _asked(client, query, {})
     print_rows(columns, rows, as_json=json)
 
 
@@ -39,38 +43,62 @@ def message(
     json: JsonOption = False,
 ) -> None:
     """A message's story: what it is, and all that happened to it."""
-    client = _client()
-    for message_id in (name, ids.message_id(tenant, name)):
+    with _history() as client:
+        state = _found(client, (name, ids.message_id(tenant, name)))
+        if state is None:
+            raise Failure(
+                f"no message {name} is known to tenant {tenant}; a send shows here a second or two after it was "
+                "accepted, and one that was refused in v_rejected and v_deadletters (`mailriver sql`)"
+            )
+        columns, timeline = _asked(client, TIMELINE, {"id": state["message_id"]})
+    if json:
+        print_json({"message": state, "timeline": [dict(zip(columns, row, strict=True)) for row in timeline]})
+        return
+    print_fields({key: value for key, value in state.items() if value not in ("", None, [], {}, False)})
+    typer.echo()
+    print_rows(("at", "after", "event", "detail"), list(_story(timeline)), as_json=False)
+
+
+def _story(timeline: Sequence[Sequence[Any]]) -> Iterator[tuple[str, str, str, str]]:
+    """Each step with the time since the first: what a reader wants to know is how long things took."""
+    for occurred_at, kind, detail in timeline:
+        at: datetime = occurred_at
+        seconds = (at - timeline[0][0]).total_seconds()
+        yield at.strftime("%F %T.%f")[:-3], f"+{seconds:,.3f} s", kind, detail
+
+
+def _found(client: Client, message_ids: Sequence[str]) -> Mapping[str, Any] | None:
+    for message_id in message_ids:
         columns, rows = _asked(client, MESSAGE, {"id": message_id})
         if rows:
-            break
-    else:
-        raise Failure(f"no message {name} is known (a send is visible here a second or two after it was accepted)")
-    state = dict(zip(columns, rows[0], strict=True))
-    _, timeline = _asked(client, TIMELINE, {"id": message_id})
-    steps = ("occurred_at", "type", "detail")
-    if json:
-        print_json({"message": state, "timeline": [dict(zip(steps, row, strict=True)) for row in timeline]})
-        return
-    print_rows(
-        ("field", "value"), [(key, value) for key, value in state.items() if value not in ("", None)], as_json=False
-    )
-    print_rows(steps, timeline, as_json=False)
+            return dict(zip(columns, rows[0], strict=True))
+    return None
 
 
-def _client() -> Client:
+@contextmanager
+def _history() -> Iterator[Client]:
     settings = loaded()
     try:
-        return wiring.clickhouse_reader(settings)
+        with configured():
+            client = wiring.clickhouse_reader(settings)
     except ClickHouseError as error:
-        raise Failure(f"ClickHouse at {settings.clickhouse.url} does not answer: {_first_line(error)}") from None
+        raise Failure(
+            f"ClickHouse at {settings.clickhouse.url} does not let {settings.clickhouse.reader} in: "
+            f"{_first_line(error)}\n`mailriver up` starts one; clickhouse.url in mailriver.toml names another"
+        ) from None
+    try:
+        yield client
+    finally:
+        client.close()
 
 
 def _asked(client: Client, query: str, parameters: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
     try:
         result = client.query(query, parameters=parameters)
+    except DatabaseError as error:
+        raise Failure(f"ClickHouse refused the query: {_first_line(error)}") from None
     except ClickHouseError as error:
-        raise Failure(_first_line(error)) from None
+        raise Failure(f"ClickHouse did not answer: {_first_line(error)}") from None
     return tuple(result.column_names), [tuple(row) for row in result.result_rows]
 
 

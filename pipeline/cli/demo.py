@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
-from pipeline import places
-from pipeline.cli.logs import configure_logs
+from pipeline.cli import report
 from pipeline.cli.output import Failure
-from pipeline.cli.stack import started, wait_for_signal
+from pipeline.cli.signals import until_signal
+from pipeline.cli.stack import check_writable, started
+
+if TYPE_CHECKING:
+    from pipeline.demo.run import Progress as State
+    from pipeline.demo.run import Result
 
 
 def register(app: typer.Typer) -> None:
@@ -34,80 +38,80 @@ def demo(
 
     Exits with 1 when a message was lost, doubled, or arrived without being sent.
     """
-    from pipeline.demo.run import run
-    from pipeline.embedded.stack import StackPlan
+    if json_file is not None:
+        check_writable(json_file)
+    console = Console(stderr=True)
+    with started(console, seed=seed) as stack:
+        from clickhouse_connect.driver.exceptions import ClickHouseError
 
-    configure_logs()
-    console = Console()
-    with started(StackPlan(places.data(), seed=seed), Console(stderr=True)) as stack:
-        with _Bars(console) as bars:
-            result = run(stack, recipients, bars.show)
-        numbers = result.as_json()
-        if json_file:
-            json_file.write_text(json.dumps(numbers, indent=2) + "\n")
-        console.print(_numbers_table(result.name, numbers, result.funnel))
-        console.print(_providers_table(result.providers))
-        _print_verdict(console, numbers)
+        from pipeline.demo.run import run
+
+        try:
+            with Bars(console) as bars:
+                result = run(stack, recipients, bars.show)
+        except ClickHouseError as error:
+            raise Failure(f"ClickHouse stopped answering ({type(error).__name__}); see {_logs()}") from None
+        conclude(result, Console(), json_file)
+        console.print(report.where_next(result, stack.endpoints(), keep), highlight=False)
         if keep:
-            console.print(f"\nRead the mails at [bold]{stack.simulator['http']}[/]; Ctrl-C ends it.")
-            wait_for_signal()
+            until_signal()
+            console.print("ending …")
+    judge(result)
+
+
+def conclude(result: Result, console: Console, json_file: Path | None) -> None:
+    """Print the numbers, and write them to the file."""
+    if json_file is not None:
+        json_file.write_text(json.dumps(result.as_json(), indent=2) + "\n")
+    for part in report.of(result):
+        console.print(part, highlight=False)
+
+
+def judge(result: Result) -> None:
+    """Raises Failure where the witness does not confirm what we say."""
     if not result.verdict.clean:
-        raise Failure("the witness disagrees: see the table above")
+        raise Failure(f"the witness disagrees; what each role did is in {_logs()}")
+
+
+def _logs() -> str:
+    from pipeline import places
+
+    return str(places.data() / "logs")
 
 
 class _Rate(ProgressColumn):
-    """Messages per second of a bar."""
+    """Messages per second: of late while the bar runs, on average when it is full."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.finished_speed or task.speed or 0:7,.0f}/s", style="cyan")
+        average = task.completed / task.finished_time if task.finished_time else None
+        return Text(f"{average or task.speed or 0.0:7,.0f}/s", style="cyan")
 
 
-class _Bars:
-    """Published, accepted and ended, each with rate and time left."""
+class Bars:
+    """Published, accepted and ended, each with rate and time left; then the feedback of those who got the mails."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
-            TextColumn("{task.description:>10}"), BarColumn(40), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
-            console=console,
+            TextColumn("  {task.description:<10}"), BarColumn(36), MofNCompleteColumn(), _Rate(),
+            TimeRemainingColumn(elapsed_when_finished=True), console=console,
         )  # fmt: skip
         self._tasks = {name: self._progress.add_task(name, total=None) for name in ("published", "accepted", "ended")}
+        self._feedback = self._progress.add_task("feedback", total=None, visible=False)
+        self._most = 0  # visits and reports that were ahead at once
 
-    def __enter__(self) -> _Bars:
+    def __enter__(self) -> Bars:
         self._progress.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._progress.stop()
 
-    def show(self, state: Any) -> None:
+    def show(self, state: State) -> None:
+        counts: Mapping[str, int] = {"published": state.published, "accepted": state.accepted, "ended": state.ended}
         for name, task in self._tasks.items():
-            self._progress.update(task, completed=getattr(state, name), total=state.total)
-
-
-def _numbers_table(name: str, numbers: dict[str, Any], funnel: dict[str, object]) -> Table:
-    table = Table(title=f"{name}: campaign and receipts, from ClickHouse", title_justify="left", show_header=False)
-    table.add_column(justify="left")
-    table.add_column(justify="right")
-    for key in ("accepted", "delivered", "bounced", "suppressed", "expired", "failed", "unknown", "late_bounced"):
-        table.add_row(key.replace("_", " "), f"{numbers[key]:,}")
-    for key in ("opened", "opened_human", "clicked", "clicked_human", "unsubscribed", "complained"):
-        if key in funnel:
-            table.add_row(f"campaign: {key.replace('_', ' ')}", f"{funnel[key]:,}")
-    table.add_row("seconds", f"{numbers['seconds']:,.1f}")
-    table.add_row("messages per second", f"{numbers['messages_per_second']:,.0f}")
-    return table
-
-
-def _providers_table(rows: list[tuple[object, ...]]) -> Table:
-    table = Table(title="by mailbox provider", title_justify="left")
-    for column in ("provider", "messages", "delivered", "bounced", "attempts"):
-        table.add_column(column, justify="left" if column == "provider" else "right")
-    for row in rows:
-        table.add_row(*(str(value) for value in row))
-    return table
-
-
-def _print_verdict(console: Console, numbers: dict[str, Any]) -> None:
-    wrong = {key: numbers[key] for key in ("lost", "duplicates", "phantom")}
-    style = "bold red" if any(wrong.values()) else "bold green"
-    console.print("witness: " + ", ".join(f"{count} {key}" for key, count in wrong.items()), style=style)
+            self._progress.update(task, completed=counts[name], total=state.total)
+        if state.pending > self._most:
+            self._most = state.pending
+            self._progress.reset(self._feedback, visible=True)
+        if self._most:
+            self._progress.update(self._feedback, completed=self._most - state.pending, total=self._most)

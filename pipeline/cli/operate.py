@@ -9,15 +9,14 @@ import orjson
 import typer
 from pydantic import ValidationError
 
-from pipeline import wiring
 from pipeline.cli.output import Failure, JsonOption, print_json
-from pipeline.cli.session import loaded
-from pipeline.settings import SettingsError
+from pipeline.cli.session import kafka
 from schemas import ids
 from schemas.sends import SendRequested
-from topics.errors import Later, Never
 from topics.publisher import Publisher
 from topics.registry import SENDS_URGENT
+
+_PATIENCE_MS = 15_000  # a person waits; a worker's two minutes would look like a hang
 
 
 def register(app: typer.Typer) -> None:
@@ -43,14 +42,9 @@ def send(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise Failure(f"{'.'.join(map(str, first['loc'])) or 'send'}: {first['msg']}", status=2) from None
-    try:
-        with Publisher(wiring.cluster(loaded()), "cli") as publisher:
-            publisher.send(SENDS_URGENT, key.encode(), orjson.dumps(value))
-            publisher.flush()
-    except SettingsError as error:
-        raise Failure(str(error), status=2) from None
-    except (Later, Never) as error:
-        raise Failure(f"Kafka did not take it: {error}") from None
+    with kafka() as cluster, Publisher(cluster, "cli", settings={"message.timeout.ms": _PATIENCE_MS}) as publisher:
+        publisher.send(SENDS_URGENT, key.encode(), orjson.dumps(value))
+        publisher.flush()
     message_id = ids.message_id(tenant, key)
     if json:
         print_json({"message_id": message_id, "idempotency_key": key})

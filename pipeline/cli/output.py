@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+_PIPED = 10_000  # columns: where no person reads, no line is broken
 
 
 class Failure(Exception):
@@ -28,17 +31,31 @@ def print_rows(
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
         return
-    # Cells come from databases and mail: no markup is read from them, no control character passed to the terminal.
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    Console(markup=False, highlight=False, emoji=False).print(table)
+    _console().print(table)
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """One thing: a name and a value per line."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in fields.items():
+        table.add_row(name, _cell(value))
+    _console().print(table)
 
 
 def print_json(value: Sequence[Any] | Mapping[str, Any]) -> None:
     typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+
+def _console() -> Console:
+    # Cells come from databases and mail: no markup is read from them, no control character passed to the terminal.
+    return Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _PIPED)
 
 
 def _cell(value: Any) -> str:

@@ -15,6 +15,10 @@ from topics.asyncapi import document
 app = typer.Typer(no_args_is_help=True, help="Formats of events: JSON Schemas and AsyncAPI.")
 
 
+def register(program: typer.Typer) -> None:
+    program.add_typer(app, name="schema")
+
+
 def exported(app_version: str) -> dict[str, bytes]:
     """Every generated file, by its path below the folder."""
     files = {f"json/{file_name(kind)}": schema for kind, schema in json_schemas().items()}

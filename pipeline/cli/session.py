@@ -1,21 +1,50 @@
 """Where a command finds its installation: the configuration named, else the stack that `mailriver up` runs on this
-machine.
+machine. Foreign errors become sentences here, once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pipeline import places, settings
 from pipeline.cli.output import Failure
+from pipeline.secrets import SecretError
 from pipeline.settings import Settings, SettingsError
-
-STACK_FILE = "stack.toml"  # in the data folder, written by the embedded stack
+from topics.errors import Broken, Later, Never
+from topics.kafka import Cluster
 
 
 def loaded() -> Settings:
     """The settings, or Failure with their error."""
+    stack = places.data() / places.STACK_FILE
+    with configured():
+        return settings.load(settings.named_file() or (stack if stack.exists() else None))
+
+
+@contextmanager
+def configured() -> Iterator[None]:
+    """What is wrong with the configuration is a Failure."""
     try:
-        named = settings.named_file()
-        stack = places.data() / STACK_FILE
-        return settings.load(named or (stack if stack.exists() else None))
-    except SettingsError as error:
+        yield
+    except (SettingsError, SecretError) as error:
         raise Failure(str(error), status=2) from None
+
+
+@contextmanager
+def kafka() -> Iterator[Cluster]:
+    """The configured cluster; what it refuses, and its silence, are a Failure."""
+    from pipeline import wiring
+
+    used = loaded()
+    try:
+        with configured():
+            cluster = wiring.cluster(used)
+        yield cluster
+    except (Later, Broken) as error:
+        raise Failure(
+            f"Kafka at {used.kafka.bootstrap} does not answer ({error}): is it running? `mailriver up` starts one, "
+            "MAILRIVER_KAFKA=host:port names another"
+        ) from None
+    except Never as error:
+        raise Failure(f"Kafka at {used.kafka.bootstrap} refused: {error}") from None

@@ -7,13 +7,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline import wiring
-from pipeline.cli.output import Failure, JsonOption, print_rows
-from pipeline.cli.session import loaded
-from pipeline.settings import SettingsError
+from pipeline.cli.output import JsonOption, print_rows
+from pipeline.cli.session import kafka
 from topics import admin
-from topics.errors import Later, Never
-from topics.kafka import Cluster
 from topics.registry import TOPICS
 
 app = typer.Typer(no_args_is_help=True, help="Topics: what is declared, and the broker's drift from it.")
@@ -21,6 +17,10 @@ app = typer.Typer(no_args_is_help=True, help="Topics: what is declared, and the 
 ProfileOption = Annotated[
     admin.Profile, typer.Option("--profile", help="Whose partition counts: the embedded stack's or production's.")
 ]
+
+
+def register(program: typer.Typer) -> None:
+    program.add_typer(app, name="topics")
 
 
 @app.command("list")
@@ -45,28 +45,17 @@ def list_(json: JsonOption = False) -> None:
 @app.command()
 def plan(profile: ProfileOption = admin.Profile.PRODUCTION, json: JsonOption = False) -> None:
     """What `apply` would change, and what differs that it leaves to people."""
-    try:
-        changes = admin.plan(_cluster(), profile)
-    except (Later, Never) as error:
-        raise Failure(f"the broker does not answer: {error}") from None
+    with kafka() as cluster:
+        changes = admin.plan(cluster, profile)
     _print(changes, json)
 
 
 @app.command()
 def apply(profile: ProfileOption = admin.Profile.PRODUCTION, json: JsonOption = False) -> None:
     """Create missing topics and alter settings; deletes nothing, shrinks nothing."""
-    try:
-        changes = admin.apply(_cluster(), profile)
-    except (Later, Never) as error:
-        raise Failure(f"the broker does not take it: {error}") from None
+    with kafka() as cluster:
+        changes = admin.apply(cluster, profile)
     _print(changes, json)
-
-
-def _cluster() -> Cluster:
-    try:
-        return wiring.cluster(loaded())
-    except SettingsError as error:
-        raise Failure(str(error), status=2) from None
 
 
 def _print(changes: Sequence[admin.Change], as_json: bool) -> None:

@@ -15,10 +15,17 @@ SUMMARY = f"""
 SELECT countIf(late_bounce), min(accepted_at), max(ended_at)
 FROM v_messages WHERE {OURS} AND status != 'suppressed'
 """
+# A provider is known from the first attempt on; what was never attempted has its domain.
 PROVIDERS = f"""
-SELECT provider, count() AS messages, countIf(status = 'delivered') AS delivered,
-       countIf(status = 'bounced') AS bounced, round(avg(attempts), 2) AS attempts
-FROM v_messages WHERE {OURS} GROUP BY provider ORDER BY messages DESC
+SELECT if(v_messages.provider != '', v_messages.provider, recipient_domain) AS provider, count() AS messages,
+       countIf(status = 'delivered') AS delivered, countIf(status = 'bounced') AS bounced,
+       countIf(late_bounce) AS late_bounced, countIf(status = 'suppressed') AS suppressed, avg(attempts) AS attempts,
+       quantileIf(0.5)(dateDiff('millisecond', accepted_at, ended_at), status = 'delivered') / 1000 AS median_seconds
+FROM v_messages WHERE {OURS} GROUP BY provider ORDER BY messages DESC, provider
+"""
+EXAMPLE = f"""
+SELECT message_id, status, attempts FROM v_messages
+WHERE {OURS} AND status = 'delivered' ORDER BY attempts DESC, message_id LIMIT 1
 """
 FUNNEL = "SELECT * FROM v_campaign_funnel WHERE campaign_id = {name:String}"
 
@@ -44,6 +51,29 @@ class Summary:
         return self.ended / self.seconds if self.seconds else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderRow:
+    """What became of the messages to one mailbox provider; times in seconds from acceptance to delivery."""
+
+    provider: str
+    messages: int
+    delivered: int
+    bounced: int
+    late_bounced: int
+    suppressed: int
+    attempts: float  # on average
+    median_seconds: float | None  # None when nothing was delivered
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """The message that took the most attempts."""
+
+    message_id: str
+    status: str
+    attempts: int
+
+
 class Figures:
     """Questions about one run, by its name."""
 
@@ -62,8 +92,13 @@ class Figures:
         seconds = (last - first).total_seconds() if isinstance(last, datetime) and isinstance(first, datetime) else 0.0
         return Summary(self.statuses(), int(str(late)), max(seconds, 0.0))
 
-    def providers(self) -> list[tuple[object, ...]]:
-        return self._rows(PROVIDERS)
+    def providers(self) -> list[ProviderRow]:
+        return [ProviderRow(*row) for row in self._client.query(PROVIDERS, parameters=self._parameters).result_rows]
+
+    def example(self) -> Example | None:
+        """None when nothing was delivered."""
+        rows = self._client.query(EXAMPLE, parameters=self._parameters).result_rows
+        return Example(*rows[0]) if rows else None
 
     def funnel(self) -> dict[str, object]:
         result = self._client.query(FUNNEL, parameters=self._parameters)

@@ -7,18 +7,18 @@ what they were going to do. What is printed about it is `pipeline.cli.demo`'s.
 from __future__ import annotations
 
 import json
-import threading
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline import secrets, wiring
 from pipeline.demo.audience import people
-from pipeline.demo.figures import Figures, Summary
+from pipeline.demo.figures import Example, Figures, ProviderRow, Summary
 from pipeline.demo.mailing import Mailing
 from pipeline.demo.verdict import Verdict, compare
 from pipeline.embedded.stack import TENANT, Stack
@@ -33,10 +33,13 @@ _CALM = 30.0  # seconds at most for the feedback that is still on its way
 
 @dataclass(frozen=True, slots=True)
 class Progress:
+    """How far the run is, in messages. `pending`: visits and reports that simulated people still have in mind."""
+
     published: int
     accepted: int
     ended: int
     total: int
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,9 @@ class Result:
     name: str
     summary: Summary
     verdict: Verdict
-    providers: list[tuple[object, ...]]
+    providers: list[ProviderRow]
     funnel: dict[str, object]
+    example: Example | None
 
     def as_json(self) -> dict[str, Any]:
         statuses = self.summary.statuses
@@ -63,7 +67,10 @@ class Result:
 
 
 def run(stack: Stack, recipients: int, show: Callable[[Progress], None]) -> Result:
-    """Publish a campaign to `recipients` people and a tenth as many receipts; `show` is told how far it is."""
+    """Publish a campaign to `recipients` people and a tenth as many receipts; `show` is told how far it is.
+
+    Raises Later, Never or Broken when Kafka does not take the sends, ClickHouseError when nobody can be asked.
+    """
     settings = stack.settings
     mailing = Mailing(
         name=f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}",
@@ -75,13 +82,14 @@ def run(stack: Stack, recipients: int, show: Callable[[Progress], None]) -> Resu
     figures = Figures(wiring.clickhouse_reader(settings), mailing.name)
     witness = Witness(Path(stack.simulator["witness"]))
     before = len(witness.load())
-    sent = _Counter()
-    with Publisher(wiring.cluster(settings), "demo") as publisher:
-        publishing = threading.Thread(target=mailing.publish, args=(publisher, sent.add), name="demo-publisher")
-        publishing.start()
-        _watch(figures, mailing.total, sent, show)
-        publishing.join()
-    _wait_for_calm(stack, figures)
+    sent = _Sent()
+    with Publisher(wiring.cluster(settings), "demo") as publisher, ThreadPoolExecutor(1) as pool:
+        publishing = pool.submit(mailing.publish, publisher, sent.add)
+        try:
+            latest = _watch(figures, mailing.total, sent, publishing, show)
+        finally:
+            sent.ended = True
+    wait_for_calm(stack, figures, lambda pending: show(replace(latest, pending=pending)))
     seen = [entry.mailriver_id for entry in witness.load()[before:]]
     return Result(
         name=mailing.name,
@@ -89,41 +97,53 @@ def run(stack: Stack, recipients: int, show: Callable[[Progress], None]) -> Resu
         verdict=compare(mailing.total, figures.by_message(), seen),
         providers=figures.providers(),
         funnel=figures.funnel(),
+        example=figures.example(),
     )
 
 
-class _Counter:
+class _Sent:
+    """Counts what is published; ends the publishing when nobody watches it any more (Ctrl-C)."""
+
     def __init__(self) -> None:
-        self.value = 0
+        self.count = 0
+        self.ended = False
 
     def add(self) -> None:
-        self.value += 1
+        if self.ended:
+            raise InterruptedError("nobody watches")
+        self.count += 1
 
 
-def _watch(figures: Figures, total: int, sent: _Counter, show: Callable[[Progress], None]) -> None:
-    """Return when every message has its end, or when nothing has moved for long."""
+def _watch(
+    figures: Figures, total: int, sent: _Sent, publishing: Future[None], show: Callable[[Progress], None]
+) -> Progress:
+    """Return when every message has its end, or when nothing has moved for long; raises what publishing raised."""
     newest, moved_at = -1, time.monotonic()
     while True:
+        if publishing.done():
+            publishing.result()
         statuses = figures.statuses()
         accepted = sum(statuses.values())
         ended = accepted - statuses.get("in_flight", 0)
-        show(Progress(sent.value, accepted, ended, total))
+        now = Progress(sent.count, accepted, ended, total)
+        show(now)
         if ended >= total:
-            return
+            return now
         if accepted + ended > newest:
             newest, moved_at = accepted + ended, time.monotonic()
         elif time.monotonic() - moved_at > _STALLED:
-            return
+            return now
         time.sleep(_LOOK)
 
 
-def _wait_for_calm(stack: Stack, figures: Figures) -> None:
+def wait_for_calm(stack: Stack, figures: Figures, show: Callable[[int], None] = lambda _: None) -> None:
     """Until the simulated people have nothing left to do and what they did is in ClickHouse, or `_CALM` seconds."""
     deadline = time.monotonic() + _CALM
     earlier: object = None
     while time.monotonic() < deadline:
         with urllib.request.urlopen(f"{stack.simulator['http']}/api/counts", timeout=10) as answer:  # noqa: S310
             pending = json.load(answer)["pending"]
+        show(pending)
         now = figures.funnel()
         if not pending and now == earlier:
             return

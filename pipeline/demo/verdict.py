@@ -17,6 +17,7 @@ class Verdict:
     lost: tuple[str, ...]
     duplicates: tuple[str, ...]
     phantom: tuple[str, ...]
+    seen: int = 0  # mails that arrived, copies included
 
     @property
     def clean(self) -> bool:
@@ -40,4 +41,5 @@ def compare(published: int, statuses: Mapping[str, str], seen: Sequence[str]) ->
         lost=tuple(sorted(lost)),
         duplicates=tuple(sorted(message_id for message_id, count in copies.items() if count > 1)),
         phantom=tuple(sorted(phantom)),
+        seen=len(seen),
     )

@@ -4,7 +4,10 @@ Decides what runs, where it keeps its data and on which ports, and in which orde
 settings is the role's. The settings are written to `stack.toml` in the data folder, so that every child and every later
 command reads the same file.
 
-DATA/  stack.toml  secrets/  kafka/  clickhouse/  simulator/  logs/  run/
+A Kafka that MAILRIVER_KAFKA names takes the place of the embedded one. Nothing else of the environment is a setting of
+this stack: it delivers to its own simulated internet, and nowhere else.
+
+DATA/  stack.toml  lock  ports.json  secrets/  kafka/  clickhouse/  simulator/  logs/  run/
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,24 +28,25 @@ import structlog
 import tomli_w
 
 from pipeline import secrets, wiring
+from pipeline.embedded.claim import claimed
 from pipeline.embedded.kafka import EmbeddedKafka, KafkaPlan, KafkaStartFailed, prepare
 from pipeline.embedded.ports import remembered_ports
 from pipeline.embedded.process import Child, launch
+from pipeline.places import STACK_FILE
 from pipeline.roles import ROLES
-from pipeline.settings import Settings, load
+from pipeline.settings import OTHER_VARIABLES, PREFIX, Settings, SettingsError, from_environment, load
 from pipeline.supervisor import Service, Supervisor
 from topics import admin
 
 _log = structlog.get_logger(__name__)
 
-STACK_FILE = "stack.toml"
 TENANT = "default"
 SENDING_DOMAIN = "brand.test"
 RETURN_PATH_DOMAIN = "bounces.brand.test"
 TRACKING_URL = "http://click.brand.test"
 RETRY_SCALE = 0.01  # a deferral of five minutes passes in three seconds, so that a demo sees it
 
-_START_LIMIT = 60.0
+_START_LIMIT = 180.0  # seconds; a busy laptop may need half of it, and what ends is told sooner
 _BROKER_LOOK = 0.5  # seconds between two looks whether a broker ended
 
 
@@ -64,28 +68,37 @@ class Stack:
         self._kafka: EmbeddedKafka | None = None
         self._keeper: threading.Thread | None = None
         self._stopping = threading.Event()
-        self.settings = Settings()
+        self._held = ExitStack()
+        self.settings = from_environment()
 
     def start(self, say: Callable[[str], None] = lambda _: None) -> None:
-        """Start all and return when all works; `say` is told each step. Raises KafkaUnavailable, ServiceFailed."""
-        say("Kafka and Java")
-        distribution = prepare(self._plan.progress)
-        self._data.mkdir(parents=True, exist_ok=True)
-        self._kafka = EmbeddedKafka(KafkaPlan(self._data / "kafka", self._plan.brokers), distribution)
+        """Start all and return when all works; `say` is told each step as it begins.
+
+        Raises InUse, SettingsError, SecretError, KafkaUnavailable, KafkaStartFailed, ServiceFailed, and Later or Never
+        for what a Kafka that is not ours answers.
+        """
+        _refuse_other_settings()
+        self._held.enter_context(claimed(self._data))
+        if not self.settings.kafka.bootstrap:
+            say("Kafka and Java")
+            distribution = prepare(self._plan.progress)
+            self._kafka = EmbeddedKafka(KafkaPlan(self._data / "kafka", self._plan.brokers), distribution)
+        say("broker, ClickHouse, simulated internet" if self._kafka else "ClickHouse, simulated internet")
         ports = remembered_ports(self._data / "ports.json", ("clickhouse", "inbound", "tracking", "dns", "page"))
-        say("broker, ClickHouse, simulated internet")
         self.supervisor.start([self._clickhouse(ports["clickhouse"]), self._simulator(ports)])
         with ThreadPoolExecutor(1) as pool:
-            broker = pool.submit(self._kafka.start)
+            broker = pool.submit(self._kafka.start) if self._kafka else None
             self.supervisor.wait_ready(["clickhouse-server", "simulator"], _START_LIMIT)
-            broker.result()
-        self._keeper = threading.Thread(target=self._keep_brokers, name="brokers", daemon=True)
-        self._keeper.start()
+            if broker is not None:
+                broker.result()
+        if self._kafka is not None:
+            self._keeper = threading.Thread(target=self._keep_brokers, name="brokers", daemon=True)
+            self._keeper.start()
         self.settings = self._write_settings(ports)
         secrets.make_dkim_keys(self.settings.secrets_folder, SENDING_DOMAIN)
         say("topics")
         admin.apply(wiring.cluster(self.settings), admin.Profile.EMBEDDED)
-        say("roles")
+        say(f"{len(ROLES)} roles")
         self.supervisor.start([self._role(name) for name in ROLES])
         self.supervisor.wait_ready(list(ROLES), _START_LIMIT)
         self._publish_dns()
@@ -98,6 +111,7 @@ class Stack:
             self._keeper.join()
         if self._kafka is not None:
             self._kafka.stop()
+        self._held.close()
 
     def kill_broker(self) -> None:
         """kill -9 of the first broker; it is started again."""
@@ -130,11 +144,11 @@ class Stack:
         }
 
     def _write_settings(self, ports: dict[str, int]) -> Settings:
-        assert self._kafka is not None
         simulator = self.simulator
+        kafka = self.settings.kafka.model_dump(mode="json", exclude_defaults=True)
         content = {
             "data": str(self._data),
-            "kafka": {"bootstrap": self._kafka.bootstrap},
+            "kafka": kafka | ({"bootstrap": self._kafka.bootstrap} if self._kafka else {}),
             "clickhouse": {"url": f"http://127.0.0.1:{ports['clickhouse']}"},
             "delivery": {
                 "mode": "sink",
@@ -227,6 +241,15 @@ def running(plan: StackPlan, say: Callable[[str], None] = lambda _: None) -> Ite
         yield stack
     finally:
         stack.stop()
+
+
+def _refuse_other_settings() -> None:
+    kafka = f"{PREFIX}KAFKA"
+    for name in os.environ:
+        if name.startswith(PREFIX) and not name.startswith(kafka) and name not in OTHER_VARIABLES:
+            raise SettingsError(
+                f"environment: {name} is not for the stack on this machine, which sets it itself: unset it"
+            )
 
 
 def _post(url: str, content: dict[str, Any]) -> None:
