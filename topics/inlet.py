@@ -26,6 +26,16 @@ _CLOSE_S = 5.0  # for the answer to the last commit, and again for leaving the g
 log = structlog.get_logger(__name__)
 
 
+def leave(consumer: Consumer, group: str) -> None:
+    """Close a consumer, within a limit: leaving waits for a coordinator, long under KIP-848.
+
+    A group that was not told waits for a session time-out.
+    """
+    leaving = threading.Thread(target=consumer.close, name=f"leave-{group}", daemon=True)
+    leaving.start()
+    leaving.join(_CLOSE_S)
+
+
 class Inlet:
     """A consumer with the records it has handed out, and the offsets that are done but not yet committed."""
 
@@ -115,10 +125,7 @@ class Inlet:
         if self._done:
             log.warning("closed_uncommitted", group=self.group)
             self._done.clear()
-        # Leaving waits for a coordinator, long under KIP-848; not told, the group waits for a session time-out.
-        leaving = threading.Thread(target=self._consumer.close, name=f"leave-{self.group}", daemon=True)
-        leaving.start()
-        leaving.join(_CLOSE_S)
+        leave(self._consumer, self.group)
 
     def _records(self, messages: Sequence[Message]) -> Iterator[Record]:
         for message in messages:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from sinks.clickhouse.core import Mark, Place
-from topics.errors import Broken, mapped
+from topics.errors import Broken, Later, mapped
+from topics.inlet import leave
 from topics.kafka import Cluster
 from topics.record import Record, record_of
 from topics.registry import SINK, Topic
@@ -23,8 +24,16 @@ from topics.registry import SINK, Topic
 GROUP: Final = SINK
 _HOLD_STEP_S: Final = 0.2  # between two looks at `stop` while waiting
 _ASK_TIMEOUT_S: Final = 10.0
+_ANSWER_STEP_S: Final = 0.005  # between two looks whether a commit was answered
 
 log = structlog.get_logger(__name__)
+
+
+class _Answer(NamedTuple):
+    """What the broker said to a commit."""
+
+    offsets: Mapping[tuple[str, int], int]
+    failure: KafkaError | None
 
 
 class Intake:
@@ -38,7 +47,8 @@ class Intake:
         self._dropped: set[Place] = set()
         self._early: list[Record] = []  # came while holding
         # The end of a partition ends the wait for a record that Kafka has forgotten.
-        self._consumer = cluster.consumer(GROUP, GROUP, **{"enable.partition.eof": True})
+        self._answer: _Answer | None = None  # to the last commit
+        self._consumer = cluster.consumer(GROUP, GROUP, **{"enable.partition.eof": True, "on_commit": self._on_commit})
         self._consumer.subscribe(
             [cluster.topic(topic) for topic in topics],
             on_assign=self._on_assign,
@@ -77,18 +87,27 @@ class Intake:
         return found
 
     def commit(self, marks: Mapping[Place, Mark]) -> None:
-        """In one request. Raises Later, also when the group has given a partition to another member."""
+        """In one request, answered when this returns. Raises Later, also when a partition is another member's by now.
+
+        Not by a synchronous commit: without a coordinator that blocks for longer than anybody waits for us to stop.
+        """
         offsets = [
             TopicPartition(self._cluster.topic(topic), number, mark.offset, mark.metadata)
             for (topic, number), mark in marks.items()
         ]
+        self._answer, wanted = None, {(at.topic, at.partition): at.offset for at in offsets}
         try:
-            answered = self._consumer.commit(offsets=offsets, asynchronous=False) or []
+            self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
             raise mapped(error) from None
-        for at in answered:
-            if at.error is not None:
-                raise mapped(at.error)
+        deadline = time.monotonic() + _ASK_TIMEOUT_S
+        while self._answer is None or self._answer.offsets != wanted:  # an older one may come late
+            if time.monotonic() > deadline:
+                raise Later("no answer to a commit")
+            if (message := self._consumer.poll(_ANSWER_STEP_S)) is not None:
+                self._early = self._records([message])
+        if self._answer.failure is not None:
+            raise mapped(self._answer.failure)
 
     def only(self, places: Collection[Place]) -> None:
         """Take records of these partitions alone; of all when there are none."""
@@ -110,7 +129,7 @@ class Intake:
 
     def close(self) -> None:
         """Leave the group. What is in hand stays with its mark, and is taken up by the next owner."""
-        self._consumer.close()
+        leave(self._consumer, GROUP)
 
     def _records(self, messages: Sequence[Message]) -> list[Record]:
         found, self._early = self._early, []
@@ -127,6 +146,11 @@ class Intake:
             else:
                 log.warning("consume_error", error=error.name())
         return found
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        failures = [error, *(at.error for at in partitions)]
+        offsets = {(at.topic, at.partition): at.offset for at in partitions}
+        self._answer = _Answer(offsets, next((failure for failure in failures if failure is not None), None))
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.assigned = True

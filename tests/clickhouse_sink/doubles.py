@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import orjson
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, TopicPartition
 
 from sinks.clickhouse.core import Block
 from sinks.clickhouse.tables import Unreadable
@@ -47,17 +47,20 @@ class MarkedConsumer(FakeConsumer):
         self.waits += bool(timeout)
         return super().consume(num_messages, timeout)
 
-    def commit(self, *, offsets: Sequence[TopicPartition], asynchronous: bool) -> Any:
-        kind = "mark" if any(at.metadata for at in offsets) else "done"
-        self._cluster.step(f"before {kind}")
-        if any(self._group.owners.get((at.topic, at.partition)) is not self for at in offsets):
-            raise KafkaException(KafkaError(KafkaError.ILLEGAL_GENERATION))
+    def commit(self, *, offsets: Sequence[TopicPartition], asynchronous: bool) -> None:
+        self._cluster.step(f"before {_kind(offsets)}")
         super().commit(offsets=offsets, asynchronous=asynchronous)
-        marks = {(at.topic, at.partition): (at.offset, at.metadata or "") for at in offsets}
-        self._cluster.metadata.update({place: text for place, (_offset, text) in marks.items()})
-        self._cluster.commits.append(marks)
-        self._cluster.step(f"after {kind}")
-        return list(offsets)
+
+    def _answer_commit(self, offsets: list[TopicPartition]) -> None:
+        if any(self._group.owners.get((at.topic, at.partition)) is not self for at in offsets):
+            self._on_commit(KafkaError(KafkaError.ILLEGAL_GENERATION), offsets)
+            return
+        super()._answer_commit(offsets)
+        if self._broker.up:
+            marks = {(at.topic, at.partition): (at.offset, at.metadata or "") for at in offsets}
+            self._cluster.metadata.update({place: text for place, (_offset, text) in marks.items()})
+            self._cluster.commits.append(marks)
+            self._cluster.step(f"after {_kind(offsets)}")
 
     def committed(self, partitions: Sequence[TopicPartition], timeout: float) -> list[TopicPartition]:
         found = []
@@ -71,6 +74,10 @@ class MarkedConsumer(FakeConsumer):
                     )
                 )
         return found
+
+
+def _kind(offsets: Sequence[TopicPartition]) -> str:
+    return "mark" if any(at.metadata for at in offsets) else "done"
 
 
 @dataclass
