@@ -124,11 +124,11 @@ class Story:
                 one.aftermath(self.random.random())
         self.tell(
             operations.RecordDeadLettered,
-            "plan/mail.sends:0:7",
+            f"plan/mail.sends:0:{self.seed}",
             self.start,
             topic="mail.sends",
             partition=0,
-            offset=7,
+            offset=self.seed,
             group="plan",
             reason="not JSON",
             record_size=12,
@@ -147,7 +147,7 @@ class Story:
         )
         self.tell(
             operations.TallyCounted,
-            "w1/1",
+            f"w1/{self.seed}",
             self.start,
             worker="w1",
             subject_kind="tenant",

@@ -122,7 +122,7 @@ def test_the_timeline_tells_the_story(database: Database, story: Story) -> None:
         "message.accepted", "attempt.deferred", "attempt.delivered", "message.delivered", "bounce.received",
         "message.opened", "open.judged", "message.clicked", "click.judged",
     ]  # fmt: skip
-    details = {kind: detail for kind, detail in told}
+    details: dict[object, object] = dict(told)  # type: ignore[arg-type]  # rows of two
     assert str(details["attempt.deferred"]).startswith(
         "#1 mx.provider.test at dot Greylisted 451 try again later next "
     )
