@@ -98,6 +98,7 @@ class Story:
                 verdict = {"bounce_class": "InvalidRecipient", "disposition": "permanent", "reply_code": 550}
                 made.attempt(attempts.AttemptBounced, **verdict, reply_text="no such user")
                 made.end(messages.MessageBounced, **verdict, reply_text="no such user")
+                made.bounce("in_session")
             case "suppressed":
                 made.end(messages.MessageSuppressed, suppression="unsubscribe")
             case "expired":
@@ -201,12 +202,12 @@ class Message:
             **self.common,
         )
 
-    def bounce(self) -> Event:
+    def bounce(self, phase: str = "async") -> Event:
         return self.story.tell(
             feedback.BounceReceived,
-            f"late/{self.id}",
+            f"{phase}/{self.id}",
             self.later(60),
-            phase="async",
+            phase=phase,
             bounce_class="MailboxFull",
             disposition="transient",
             reply_code=552,
