@@ -1,7 +1,9 @@
-"""The URLs in our mail: where a token stands in them. One place, for who writes them and who serves them."""
+"""The URLs and return paths in our mail: where a token stands in them. One place, for who writes and who reads them."""
 
 from __future__ import annotations
 
+RETURN_PATH = "b+"
+"""The local part of a return path before its token: `b+TOKEN@bounces.brand.test`."""
 OPEN_PATH = "/o/"
 CLICK_PATH = "/c/"
 UNSUBSCRIBE_PATH = "/u/"

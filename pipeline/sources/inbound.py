@@ -23,13 +23,13 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from schemas.address import AddressError, parse
 from schemas.feedback import InboundReceived
+from schemas.links import RETURN_PATH
 from schemas.tokens import Keyring, Kind, TokenError
 from topics.errors import Later, Never
 from topics.kafka import Cluster
 from topics.publisher import Publisher
 
 ROLE = "inbound"
-VERP = "b+"  # local part of a return path: b+TOKEN
 ROLE_ACCOUNTS = frozenset({"postmaster", "abuse", "fbl"})
 """RFC 5321 section 4.5.1 and RFC 2142 want the first two; feedback loops are registered for the third."""
 
@@ -110,9 +110,9 @@ class Reception:
             parsed = parse(address)
         except AddressError:
             return False
-        if parsed.domain in self._return_paths and parsed.local.startswith(VERP):
+        if parsed.domain in self._return_paths and parsed.local.startswith(RETURN_PATH):
             try:
-                self._keyring.open_token(Kind.RETURN_PATH, parsed.local.removeprefix(VERP))
+                self._keyring.open_token(Kind.RETURN_PATH, parsed.local.removeprefix(RETURN_PATH))
             except TokenError:
                 return False
             return True

@@ -17,7 +17,7 @@ from typing import Final
 
 from schemas.address import Address, AddressError, Mailbox, parse, parse_mailbox
 from schemas.lanes import FromCampaign, Inline, MessageQueue
-from schemas.links import click_url, open_url, unsubscribe_url
+from schemas.links import RETURN_PATH, click_url, open_url, unsubscribe_url
 from schemas.state import CampaignSet
 from schemas.tenant import Tenant
 from schemas.tokens import Keyring, Kind, Link, LinkKind, ReturnPath
@@ -121,7 +121,7 @@ class Composer:
             signature = signer.sign(headers, body, domain=domain, now=int(time.time()), body_hash=self._hash(body))
         message = b"".join((signature, headers, b"\r\n", body))
         token = self._keyring.seal(Kind.RETURN_PATH, ReturnPath(command.message_id))
-        envelope = Envelope(f"b+{token}@{tenant.return_path_domain}", str(recipient), len(message))
+        envelope = Envelope(f"{RETURN_PATH}{token}@{tenant.return_path_domain}", str(recipient), len(message))
         return Composed(envelope, wire_body(message))
 
     def _hash(self, body: bytes) -> bytes:

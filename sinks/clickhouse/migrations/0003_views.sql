@@ -50,7 +50,7 @@ FROM (
         SELECT message_id, recorded_at, kafka_offset, '', false, false, false, true, occurred_at, '', '', '', '', '', '',
             '', '', bounce_class, 0, NULL, NULL, '', [], map()
         FROM bounces
-        WHERE type = 'bounce.received'
+        WHERE type = 'bounce.received' AND phase = 'async'
     )
 ) AS m
 GROUP BY message_id
@@ -99,7 +99,7 @@ FROM (
         [bounce_class, disposition, reporting_mta, if(reply_code = 0, '', toString(reply_code)), reply_enhanced,
             diagnostic]
     FROM bounces FINAL
-    WHERE type = 'bounce.received'
+    WHERE type = 'bounce.received' AND phase = 'async'
     UNION ALL
     SELECT message_id, recipient_id, occurred_at, recorded_at, tenant, campaign_id, type, [kind, reporter]
     FROM complaints FINAL
@@ -180,7 +180,7 @@ FROM (
     WHERE type IN ('message.accepted', 'message.delivered', 'message.bounced', 'message.suppressed',
         'message.cancelled', 'message.expired', 'message.failed', 'message.unknown')
     UNION ALL
-    SELECT tenant, campaign_id, message_id, 'late_bounced', false FROM bounces WHERE type = 'bounce.received'
+    SELECT tenant, campaign_id, message_id, 'late_bounced', false FROM bounces WHERE type = 'bounce.received' AND phase = 'async'
     UNION ALL
     SELECT tenant, campaign_id, message_id, 'opened', false FROM opens WHERE type = 'message.opened'
     UNION ALL
