@@ -61,6 +61,7 @@ def _plan(settings: Settings, ready: Ready) -> None:
 
 def _smtp(settings: Settings, ready: Ready) -> None:
     from sinks.smtp import agent
+    from sinks.smtp.policy import Limits
     from sinks.smtp.routing import PROVIDERS
 
     config = agent.SmtpConfig(
@@ -72,6 +73,7 @@ def _smtp(settings: Settings, ready: Ready) -> None:
         nameservers=wiring.nameservers(settings),
         ehlo_name=settings.delivery.ehlo_name,
         instance=settings.instance,
+        limits=Limits(connections=settings.delivery.connections),
         retry_scale=settings.delivery.retry_scale,
         providers=PROVIDERS | settings.delivery.providers,
     )

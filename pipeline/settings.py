@@ -64,6 +64,10 @@ class DeliverySettings(_Section):
     port_map: Path | None = None
     ehlo_name: str = "localhost"
     nameservers: tuple[HostPort, ...] = ()
+    connections: Annotated[int, Field(ge=1, le=500)] = 10
+    """To one site, from one worker. What a provider lets a stranger open is small; to a relay of one's own it may be
+    many.
+    """
     providers: dict[Name, tuple[str, ...]] = {}
     """Mailbox providers beside the shipped ones: what all their MX hosts end in, such as ".mx.example.net"."""
     retry_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
