@@ -45,7 +45,7 @@ class Intake:
         self._cluster = cluster
         self._gained: set[Place] = set()
         self._dropped: set[Place] = set()
-        self._early: list[Record] = []  # came while holding
+        self._early: list[Record] = []  # came while holding or committing
         # The end of a partition ends the wait for a record that Kafka has forgotten.
         self._answer: _Answer | None = None  # to the last commit
         self._consumer = cluster.consumer(GROUP, GROUP, **{"enable.partition.eof": True, "on_commit": self._on_commit})
@@ -58,8 +58,8 @@ class Intake:
 
     def wait(self, limit: int, seconds: float) -> list[Record]:
         """Up to `limit` records; waits for the first one at most. For when there is nothing in hand."""
-        first = self._consumer.poll(seconds)
-        return [] if first is None else self._records([first, *self._consumer.consume(limit, 0)])
+        first = self._consumer.poll(0 if self._early else seconds)
+        return self._records([] if first is None else [first, *self._consumer.consume(limit, 0)])
 
     def gather(self, limit: int, seconds: float) -> list[Record]:
         """Up to `limit` records, or those that come within `seconds`: one sleep for many records."""

@@ -1,0 +1,1 @@
+"""Grafana over the views of ClickHouse: a provisioned data source, and dashboards made from Python and checked in."""
