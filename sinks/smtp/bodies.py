@@ -32,14 +32,21 @@ log = structlog.get_logger(__name__)
 
 
 class BodyReader:
-    """`answer` is called in the reader's thread, once per `fetch` (none after `close`)."""
+    """`answer` is called in the reader's thread, once per `fetch` (none after `close`), `fail` when it cannot go on."""
 
     def __init__(
-        self, cluster: Cluster, lanes: tuple[Topic, Topic], answer: Callable[[int, Bodies], None], *, instance: str
+        self,
+        cluster: Cluster,
+        lanes: tuple[Topic, Topic],
+        answer: Callable[[int, Bodies], None],
+        fail: Callable[[str], None],
+        *,
+        instance: str,
     ) -> None:
         self._cluster = cluster
         self._lanes = lanes
         self._answer = answer
+        self._fail = fail
         self._work: queue.SimpleQueue[Fetch | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._consumer: Consumer = cluster.consumer(
@@ -70,6 +77,14 @@ class BodyReader:
         self._consumer.close()
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:
+            # Messages would wait for ever for their bodies.
+            log.exception("bodies_failed")
+            self._fail(f"bodies cannot be read: {type(error).__name__}")
+
+    def _serve(self) -> None:
         while (fetch := self._work.get()) is not None and not self._stop.is_set():
             found: Bodies = {each.key: None for each in fetch.wanted}
             for urgent in (True, False):

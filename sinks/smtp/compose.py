@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from schemas.address import Address, AddressError, Mailbox, parse, parse_mailbox
@@ -21,6 +22,7 @@ from schemas.links import RETURN_PATH, click_url, open_url, unsubscribe_url
 from schemas.state import CampaignSet
 from schemas.tenant import Tenant
 from schemas.tokens import Keyring, Kind, Link, LinkKind, ReturnPath
+from sinks.smtp import markup
 from sinks.smtp.content import Bulk, Content, ContentError, RenderContext, Rendered, Tracking, compile_content
 from sinks.smtp.dialogue import Envelope
 from sinks.smtp.dkim import DkimError, Signer, hash_body
@@ -181,9 +183,19 @@ def _of_inline(inline: Inline, command: MessageQueue) -> _Campaign:
     from_ = parse_mailbox(inline.from_)
     # Clicks are answered from a campaign's link table: a mail of its own has none.
     content = compile_content(
-        inline.subject, inline.html, inline.text, bulk=_bulk(command, from_), templated=False, track_clicks=False
+        inline.subject,
+        inline.html,
+        inline.text or _text_of(inline.html),
+        bulk=_bulk(command, from_),
+        templated=False,
+        track_clicks=False,
     )
     return _Campaign(content, from_, parse_mailbox(inline.reply_to) if inline.reply_to else None)
+
+
+@lru_cache(maxsize=64)  # apps send one design to many
+def _text_of(html: str | None) -> str | None:
+    return markup.text_of(html, templated=False) if html else None
 
 
 def _bulk(command: MessageQueue, from_: Mailbox) -> Bulk | None:

@@ -122,6 +122,10 @@ class Journal:
                 log.error("journal_ended", reason=reason)
                 self._report(Ended(reason))
                 return
+            except Exception:
+                log.exception("journal_failed")
+                self._report(Ended("a bug in the journal"))
+                return
             self._report(report)
 
     def _write(self, transaction: Transaction, metadata: Any) -> Report:

@@ -19,6 +19,7 @@ from schemas.state import SiteLearned
 from sinks.smtp.commands import Publish
 from sinks.smtp.routing import Route
 from sinks.smtp.state import Kind, Result
+from topics.errors import Later
 from topics.publisher import Publisher
 
 Subject = tuple[Literal["source", "campaign", "tenant"], str, str, str]  # kind, name, provider, tenant
@@ -37,7 +38,7 @@ class Facts:
         self._woken = False
 
     def publish(self, command: Publish) -> None:
-        left = [len(command.facts), 0]  # unacked, failed; only the publisher's thread touches it
+        left = [len(command.facts), 0]  # unacked, failed
 
         def on_ack(error: KafkaError | None) -> None:
             left[0] -= 1
@@ -49,7 +50,10 @@ class Facts:
                     self._wake()
 
         for fact in command.facts:
-            self._publisher.publish(fact, on_ack=on_ack)
+            try:
+                self._publisher.publish(fact, on_ack=on_ack)
+            except Later:  # its queue has been full for a minute: as if it had come back unacked
+                on_ack(KafkaError(KafkaError._QUEUE_FULL))
 
     def settled(self) -> list[tuple[int, bool]]:
         """Tickets, and whether all their facts are acked. On the agent's thread."""
