@@ -31,7 +31,6 @@ from topics.registry import MAX_READ, Topic
 _POLL_S: Final = 0.05
 _BATCH: Final = 1_000
 DRAIN_S: Final = 60.0
-_DRAINING_S: Final = 0.2
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +82,20 @@ class Failed:
 Event = Assigned | Revoked | Lost | Polled | Failed
 
 
+@dataclass(frozen=True, slots=True)
+class _Drain:
+    done: threading.Event
+    deadline: float  # of time.monotonic()
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def over(self) -> bool:
+        return self.done.is_set() or not self.left
+
+
 class Intake:
     """`hear` is called in the consumer's thread with every event."""
 
@@ -106,7 +119,8 @@ class Intake:
         self._eager = cluster.group_protocol == "classic"
         self._urgent = {cluster.topic(topic): topic is lanes[1] for topic in lanes}
         self._owned: dict[int, set[bool]] = {}
-        self._terms: dict[int, int] = {}
+        self._terms: dict[int, int] = {}  # of partitions that are ours with both lanes
+        self._drains: dict[int, _Drain] = {}
         self._assignments = 0
         self._restored: dict[int, int] = {}  # the newest term in which each partition was restored
         self._wanted = True
@@ -148,11 +162,29 @@ class Intake:
             )
             while not self._stop.is_set():
                 self._turn()
+            self._hand_over()
             consumer.close()
         except (Broken, Poisoned, Later) as error:
             self._fail(str(error))
         except KafkaException as error:
             self._fail(str(mapped(error)))
+
+    def _hand_over(self) -> None:
+        """Drain everything before `close()`: in it librdkafka sends no heartbeat, so a drain in its callback that
+        outlasts the session (15 s) would end as the drain of a member long expelled.
+        """
+        for number in list(self._terms):
+            self._drain(number)
+        while any(not drain.over for drain in self._drains.values()):
+            self._turn()
+
+    def _drain(self, number: int) -> _Drain:
+        """Ask the agent to drain the partition, once in an assignment."""
+        drain = self._drains.get(number)
+        if drain is None:
+            drain = self._drains[number] = _Drain(threading.Event(), time.monotonic() + DRAIN_S)
+            self._hear(Revoked(number, drain.done))
+        return drain
 
     def _fail(self, reason: str) -> None:
         log.error("intake_ended", reason=reason)
@@ -169,7 +201,8 @@ class Intake:
         self._hear(Polled(metadata, records, skipped))
 
     def _pause_and_resume(self) -> None:
-        should = {number for number in self._owned if not (self._wanted and self._is_restored(number))}
+        wanted = self._wanted and not self._stop.is_set()
+        should = {number for number in self._owned if not (wanted and self._is_restored(number))}
         if pause := self._places(should - self._held):
             self._consumer.pause(pause)
         if resume := self._places((self._held - should) & self._owned.keys()):
@@ -228,44 +261,42 @@ class Intake:
             owned = self._owned.setdefault(place.partition, set())
             owned.add(self._urgent[place.topic])
             self._held.add(place.partition)
-            if len(owned) == len(self._lanes):
+            if len(owned) == len(self._lanes) and not self._stop.is_set():
                 self._assignments += 1
                 self._terms[place.partition] = self._assignments
                 self._hear(Assigned(place.partition, self._assignments))
         log.info("lanes_assigned", partitions=_numbers(partitions))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        waiting = [(number, threading.Event()) for number in self._leaving(partitions)]
-        for number, done in waiting:
-            self._hear(Revoked(number, done))
-        deadline = time.monotonic() + DRAIN_S
-        for _, done in waiting:
-            while not done.wait(_DRAINING_S) and time.monotonic() < deadline:
-                # When it is us who leave, others that join move the epoch on, and the last commits must show the
-                # newest. Until this callback returns the client cannot join anew: it is still the same membership.
-                self._hear(Polled(consumer.consumer_group_metadata(), {}))
-        drained = all(done.is_set() for _, done in waiting)
+        leaving = self._leaving(partitions)
+        drains = [self._drain(number) for number in leaving]
+        for drain in drains:
+            drain.done.wait(drain.left)
+        drained = all(drain.done.is_set() for drain in drains)
         log.info("lanes_revoked", partitions=_numbers(partitions), drained=drained)
-        for number, _ in waiting:
-            self._hear(Lost(number))
+        for number in leaving:
+            self._forget(number)
         self._unassign(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for number in self._leaving(partitions):
-            self._hear(Lost(number))
+            self._forget(number)
         log.warning("lanes_lost", partitions=_numbers(partitions))
         self._unassign(consumer, partitions)
+
+    def _forget(self, number: int) -> None:
+        self._drains.pop(number, None)
+        self._hear(Lost(number))
 
     def _leaving(self, partitions: Sequence[TopicPartition]) -> list[int]:
         left: list[int] = []
         for place in partitions:
             owned = self._owned.get(place.partition, set())
-            if len(owned) == len(self._lanes):
+            if self._terms.pop(place.partition, None) is not None:
                 left.append(place.partition)
             owned.discard(self._urgent[place.topic])
             if not owned:
                 self._owned.pop(place.partition, None)
-            self._terms.pop(place.partition, None)
             self._held.discard(place.partition)
         return left
 
