@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.logs import log_failures
 from pipeline.cli.output import Failure
 
 COMMANDS = {  # in the order of the help: the module below this package that registers each
@@ -58,6 +59,7 @@ def app_for(argv: Sequence[str]) -> typer.Typer:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status: 0, 1 for a failure, 2 for wrong use or configuration, 130 for Ctrl-C."""
     given = sys.argv[1:] if argv is None else list(argv)
+    log_failures()  # until the command says otherwise
     try:
         app_for(given)(given)
     except Failure as failure:

@@ -52,7 +52,7 @@ def demo(
         except ClickHouseError as error:
             raise Failure(f"ClickHouse stopped answering ({type(error).__name__}); see {_logs()}") from None
         conclude(result, Console(), json_file)
-        console.print(report.where_next(result, stack.endpoints(), keep), highlight=False)
+        console.print(report.where_next(result, stack.endpoints(), keep), highlight=False, soft_wrap=True)
         if keep:
             until_signal()
             console.print("ending …")
@@ -64,7 +64,7 @@ def conclude(result: Result, console: Console, json_file: Path | None) -> None:
     if json_file is not None:
         json_file.write_text(json.dumps(result.as_json(), indent=2) + "\n")
     for part in report.of(result):
-        console.print(part, highlight=False)
+        console.print(part, highlight=False, soft_wrap=isinstance(part, str))
 
 
 def judge(result: Result) -> None:

@@ -20,6 +20,14 @@ def log_to_stderr() -> None:
     _configure([structlog.dev.ConsoleRenderer() if person else structlog.processors.JSONRenderer()], sys.stderr)
 
 
+def log_failures() -> None:
+    """For a command that a person calls: what went wrong is its last sentence; logged is only what nobody expected."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 def log_to_file(path: Path) -> None:
     """For a command with progress bars: JSON lines to the file; warnings are told on stderr in a line each too."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Annotated
 
 import orjson
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from pipeline.cli.output import Failure, JsonOption, print_json
 from pipeline.cli.session import kafka
 from schemas import ids
+from schemas.address import AddressError, parse, parse_mailbox
 from schemas.sends import SendRequested
 from topics.publisher import Publisher
 from topics.registry import SENDS_URGENT
@@ -37,11 +39,7 @@ def send(
     key = key or f"cli-{uuid.uuid4()}"
     fields = {"recipient": recipient, "from": sender, "subject": subject, "tenant": tenant, "text": text or None}
     value = {name: content for name, content in {**fields, "html": html}.items() if content is not None}
-    try:
-        SendRequested.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise Failure(f"{'.'.join(map(str, first['loc'])) or 'send'}: {first['msg']}", status=2) from None
+    _check(value)
     with kafka() as cluster, Publisher(cluster, "cli", settings={"message.timeout.ms": _PATIENCE_MS}) as publisher:
         publisher.send(SENDS_URGENT, key.encode(), orjson.dumps(value))
         publisher.flush()
@@ -50,3 +48,17 @@ def send(
         print_json({"message_id": message_id, "idempotency_key": key})
     else:
         typer.echo(f"{message_id}  (key {key})")
+
+
+def _check(value: Mapping[str, str]) -> None:
+    """Refuse here what `plan` would refuse later, where nobody looks."""
+    try:
+        asked = SendRequested.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise Failure(f"{'.'.join(map(str, first['loc'])) or 'send'}: {first['msg']}", status=2) from None
+    for name, text, read in (("recipient", asked.recipient, parse), ("from", asked.from_ or "", parse_mailbox)):
+        try:
+            read(text)
+        except AddressError as error:
+            raise Failure(f"{name}: {error}", status=2) from None

@@ -23,7 +23,9 @@ _FEEDBACK = ("opened", "opened_human", "clicked", "clicked_human", "unsubscribed
 
 def of(result: Result) -> list[RenderableType]:
     numbers = result.as_json()
-    return ["", _numbers(result.name, numbers, result.funnel), "", _providers(result.providers), "", _witness(result)]
+    speed = f"{numbers['seconds']:,.1f} s, {numbers['messages_per_second']:,.0f} a second"
+    title = f"\n{result.name}, as ClickHouse has it: {numbers['accepted']:,} messages in {speed}"
+    return [title, "", _numbers(numbers, result.funnel), "", _providers(result.providers), "", _witness(result)]
 
 
 def where_next(result: Result, endpoints: Mapping[str, Any], keep: bool) -> str:
@@ -36,9 +38,8 @@ def where_next(result: Result, endpoints: Mapping[str, Any], keep: bool) -> str:
     return "\n".join(("\nLook closer (`mailriver up` starts the same stack with this data):", *lines))
 
 
-def _numbers(name: str, numbers: Mapping[str, Any], funnel: Mapping[str, object]) -> Table:
-    seconds, rate = numbers["seconds"], numbers["messages_per_second"]
-    table = _table(f"{name}: {numbers['accepted']:,} messages in {seconds:,.1f} s, {rate:,.0f} a second (ClickHouse)")
+def _numbers(numbers: Mapping[str, Any], funnel: Mapping[str, object]) -> Table:
+    table = _table()
     for heading, align in (("messages", "left"), ("", "right"), ("", "right"), ("campaign", "left"), ("", "right")):
         table.add_column(heading, justify="right" if align == "right" else "left")
     left = [(key, numbers[key]) for key in (*_SENT, "late_bounced") if numbers[key] or key in _ALWAYS]
@@ -55,13 +56,13 @@ def _numbers(name: str, numbers: Mapping[str, Any], funnel: Mapping[str, object]
 
 
 def _providers(rows: Sequence[ProviderRow]) -> Table:
-    table = _table("By mailbox provider")
-    table.add_column("provider")
-    for column in ("messages", "delivered", "bounced", "late", "suppressed", "attempts", "median s"):
-        table.add_column(column, justify="right")
+    table = _table()
+    table.add_column("mailbox provider")
+    for column in ("messages", "delivered", "bounced", "late", "suppressed", "attempts", "median"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         counts = (row.messages, row.delivered, row.bounced, row.late_bounced, row.suppressed)
-        median = "" if row.median_seconds is None else f"{row.median_seconds:,.2f}"
+        median = "" if row.median_seconds is None else f"{row.median_seconds:,.1f} s"
         table.add_row(row.provider, *(f"{count:,}" for count in counts), f"{row.attempts:.2f}", median)
     return table
 
@@ -84,8 +85,8 @@ def _disagreements(verdict: Verdict) -> list[str]:
     ]
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 2))
+def _table() -> Table:
+    return Table(box=None, padding=(0, 1))
 
 
 def _words(name: str) -> str:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from pipeline.cli.logs import log_to_stderr
@@ -13,6 +14,8 @@ from pipeline.cli.output import Failure
 from pipeline.cli.session import configured, loaded
 from pipeline.roles import ROLES
 from pipeline.settings import Settings
+
+_log = structlog.get_logger(__name__)
 
 _START_LIMIT = 300.0  # seconds until all of several roles must have worked once
 
@@ -41,8 +44,13 @@ def _run_here(name: str, settings: Settings, ready_file: Path | None) -> None:
     try:
         with configured():
             ROLES[name].run(settings, lambda: ready_file.touch() if ready_file else None)
+    except Failure:
+        raise
     except OSError as error:  # a port in use, a folder that cannot be written
         raise Failure(f"{name}: {error}") from None
+    except Exception as error:
+        _log.error("role_failed", role=name, exc_info=True)
+        raise Failure(f"{name} cannot go on: {type(error).__name__}: {error}") from None
 
 
 def _run_as_processes(names: list[str], settings: Settings, ready_file: Path | None) -> None:
