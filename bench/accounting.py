@@ -1,0 +1,60 @@
+"""What processes cost: CPU seconds and memory of each, read from /proc (Linux), and how idle the machine was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A moment of the whole machine, in ticks."""
+
+    idle: int
+    all: int
+
+    @classmethod
+    def now(cls) -> Machine:
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return cls(fields[3] + fields[4], sum(fields))
+
+    def idle_share(self, later: Machine) -> float:
+        return (later.idle - self.idle) / max(1, later.all - self.all)
+
+
+def cpu_seconds(pid: int, *, children: bool = False) -> float:
+    """User and system time of a process; with `children` also of its ended and reaped ones. 0 when it is gone."""
+    try:
+        # The name may hold spaces and brackets: what is counted begins after the last one.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(int(field) for field in fields[11 : 15 if children else 13]) / _TICK
+
+
+def pss_mib(pid: int) -> float:
+    """Proportional set size: memory shared with others counts in part."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        return 0.0
+    return 0.0
+
+
+def cpu_of(pids: Mapping[str, int]) -> dict[str, float]:
+    return {name: cpu_seconds(pid) for name, pid in pids.items()}
+
+
+def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    return {name: after[name] - before.get(name, 0.0) for name in after}
+
+
+def load() -> float:
+    """Processes that want to run, over the last minute: above the number of cores, wall time says little."""
+    return os.getloadavg()[0]
