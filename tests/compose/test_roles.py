@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from pipeline import settings, wiring
 from pipeline.cli import app_for
@@ -163,11 +164,27 @@ def test_a_worker_cannot_be_doubled_under_one_instance_name(compose: Compose) ->
     assert worker.environment["MAILRIVER_INSTANCE"] in worker.container_name
 
 
-def test_grafana_is_given_what_its_data_source_asks_for(compose: Compose) -> None:
+def test_grafana_asks_our_clickhouse_as_the_reader(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     grafana = compose.services["grafana"]
-    for file in (ROOT / "sinks/grafana/provisioning").rglob("*.y*ml"):
-        asked = set(re.findall(r"\$\{?([A-Z][A-Z_0-9]+)", file.read_text()))
-        assert asked <= set(grafana.environment), file
+    folder = ROOT / "sinks/grafana/provisioning"
+    text = (folder / "datasources/clickhouse.yaml").read_text()
+    for name, value in grafana.environment.items():
+        text = re.sub(rf"\$\{{?{name}\b\}}?", value, text)
+    (source,) = yaml.safe_load(text)["datasources"]
+    settings = loaded(roles(compose)["clickhouse"], monkeypatch).clickhouse
+    told = source["jsonData"]
+    assert f"{told['protocol']}://{told['host']}:{told['port']}" == settings.url
+    assert (told["defaultDatabase"], told["username"]) == (settings.database, settings.reader)
+    assert settings.reader_password is not None
+    assert source["secureJsonData"]["password"] == settings.reader_password.get_secret_value()
+    assert grafana.environment["GF_PLUGINS_PREINSTALL"].startswith(f"{source['type']}@")
+
+
+def test_grafana_finds_its_files(compose: Compose) -> None:
+    targets = {mount.source: mount.target for mount in compose.services["grafana"].volumes}
+    assert targets["./sinks/grafana/provisioning"] == "/etc/grafana/provisioning"
+    provider = yaml.safe_load((ROOT / "sinks/grafana/provisioning/dashboards/mailriver.yaml").read_text())
+    assert [each["options"]["path"] for each in provider["providers"]] == [targets["./sinks/grafana/dashboards"]]
 
 
 def test_grafana_has_no_administrator_with_a_known_password(compose: Compose) -> None:
