@@ -1,7 +1,7 @@
 """mailriver complete, for a measurement: embedded Kafka, embedded ClickHouse and every role, each its own process.
 
-As `pipeline.embedded.stack` runs it, but for the simulated internet, whose servers are there to be watched and not to be
-fast: mail goes where `bench.internet` says.
+As `pipeline.embedded.stack` runs it, but for the simulated internet, whose servers are there to be watched and not to
+be fast: mail goes where `bench.internet` says.
 """
 
 from __future__ import annotations
