@@ -96,6 +96,7 @@ class Worker:
         self._metadata: Metadata | None = None  # as of the newest poll that the loop knows of
         self._terms: dict[int, object] = {}  # a partition's assignment, so that a late restore is told from a new one
         self._drained: dict[int, Future] = {}
+        self._deadline: dict[int, float] = {}
         for label, steps in (("loop", self._loop()), ("consumer", self._consume()), ("journal", self._write())):
             self.kernel.spawn(self.process, label, steps)
 
@@ -163,7 +164,8 @@ class Worker:
             case Fetch(ticket, number, _):
                 self.kernel.spawn(self.process, "fetch", self._fetch(command, ticket, number))
             case Drained(number):
-                self._drained.setdefault(number, Future()).resolve()
+                if number in self._drained:
+                    self._drained[number].resolve()
 
     # Sessions
 
@@ -356,26 +358,27 @@ class Worker:
     # The consumer
 
     def _consume(self) -> Steps:
-        consumer = self.consumer
+        consumer, limit = self.consumer, 0.0
         while not self.stopped:
             if self.stopping:
-                everything = Change("revoked", frozenset(self._terms))
-                yield from self._revoked(everything)
-                consumer.done(everything)
-                yield from consumer.leave()
-                self.stopped = True
-                self.world.left(self)
-                return
-            found = yield from consumer.poll(2.0, 50)
+                if not limit:
+                    # Drained before it leaves, and polling all the while: a closing client sends no heartbeats.
+                    limit = self.kernel.now + DRAIN
+                    for number in sorted(self._terms):
+                        self._drain(number)
+                if self.kernel.now >= limit or all(drained.done for drained in self._drained.values()):
+                    yield from self._leave()
+                    return
+            found = yield from consumer.poll(0.5 if limit else 2.0, 50)
             if isinstance(found, Change):
                 self.note(found.kind, *sorted(found.partitions))
                 match found.kind:
-                    case "assigned":
+                    case "assigned" if not limit:
                         for number in sorted(found.partitions):
                             term = self._terms[number] = object()
                             self.kernel.spawn(self.process, "restore", self._restore(number, term))
                     case "revoked":
-                        yield from self._revoked(found)
+                        yield from self._revoked(found.partitions)
                     case "lost":
                         self.lost(found)
                 consumer.done(found)
@@ -383,6 +386,14 @@ class Worker:
                 self._take_in(found)
             # On this thread, after the callbacks of this poll: so never newer than what the core has been told.
             self._hand_over(consumer.metadata())
+
+    def _leave(self) -> Steps:
+        everything = frozenset(self._terms)
+        yield from self._revoked(everything)
+        self.consumer.done(Change("revoked", everything))
+        yield from self.consumer.leave()
+        self.stopped = True
+        self.world.left(self)
 
     def _hand_over(self, metadata: Metadata) -> None:
         if metadata != self._handed:
@@ -405,23 +416,27 @@ class Worker:
 
     def lost(self, change: Change) -> None:
         for number in sorted(change.partitions):
+            self._drained.pop(number, None)
             if self._terms.pop(number, None) is not None:
                 self.world.troubled(self, "lost")
                 self.post(partial(self.owner.lost, number))
 
-    def _revoked(self, change: Change) -> Steps:
-        numbers = sorted(number for number in change.partitions if number in self._terms)
-        drains = [self._drained.setdefault(number, Future()) for number in numbers]
-        for number in numbers:
+    def _drain(self, number: int) -> None:
+        """Ask for it once in an assignment."""
+        if number not in self._drained:
+            self._drained[number] = Future()
+            self._deadline[number] = self.kernel.now + DRAIN
             self.post(partial(self._revoke, number))
-        kernel, limit = self.kernel, self.kernel.now + DRAIN
-        while (waiting := [drained for drained in drains if not drained.done]) and kernel.now < limit:
-            # Others that join move the epoch on while this member drains, and its last commit must show the newest. As
-            # long as the callback has not returned the client cannot have joined anew.
-            self._hand_over(self.consumer.metadata())
-            yield kernel.either(waiting[0], kernel.sleep(0.5))
-        if waiting:
-            self.world.troubled(self, "drain limit")
+
+    def _revoked(self, partitions: frozenset[int]) -> Steps:
+        kernel, numbers = self.kernel, sorted(number for number in partitions if number in self._terms)
+        for number in numbers:
+            self._drain(number)
+        for number in numbers:
+            drained, left = self._drained[number], max(0.0, self._deadline[number] - kernel.now)
+            yield kernel.either(drained, kernel.sleep(left))
+            if not drained.done:
+                self.world.troubled(self, "drain limit")
         told = Future()
         for number in numbers:
             self._terms.pop(number)
@@ -433,7 +448,7 @@ class Worker:
     def _revoke(self, number: int) -> None:
         if number in self.owner.partitions:
             self.owner.revoke(number, self.wall())
-        else:
+        elif number in self._drained:
             self._drained[number].resolve()  # still being restored
 
     # Restore
