@@ -44,9 +44,8 @@ def test_its_second_worker_differs_from_the_first_where_it_must(compose: Compose
 
 def test_what_it_names_exists(compose: Compose) -> None:
     assert set(re.findall(r"\b\w+_PUBLISH\b", PAGE)) <= variables_of(parse(FILE.read_text()))
-    for service in re.findall(
-        r"^ *(?:docker compose.*(?:exec|restart|--entrypoint python)) ([a-z][\w-]*)", PAGE, re.MULTILINE
-    ):
+    commands = r"^ *docker compose.*(?:exec|restart|--entrypoint python) ([a-z][\w-]*)"
+    for service in re.findall(commands, PAGE, re.MULTILINE):
         assert service in compose.services
     for volume in re.findall(rf"{compose.name}_(\w+):/", PAGE):
         assert volume in compose.volumes
