@@ -95,7 +95,7 @@ class Producer:
             if deadline is not None and kernel.now >= deadline:
                 return LOST
             if reply is Refusal.CONCURRENT:
-                yield kernel.sleep(0.005 + 0.02 * kernel.random.random())
+                yield kernel.sleep(0.02 + 0.08 * kernel.random.random())
 
 
 def _outcome(reply: Any) -> Outcome:

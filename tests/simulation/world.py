@@ -28,7 +28,7 @@ from tests.simulation.peer import Behaviour, Peer
 from tests.simulation.profiles import Profile
 from tests.simulation.worker import EPOCH, LANE, STATE, Worker
 
-DISTURBED: Final = 45.0  # seconds
+DISTURBED: Final = 40.0  # seconds
 LIMIT: Final = 600.0  # a world that is not quiet by then has lost something
 _STEPS: Final = ("loop", "loop", "journal", "journal", "journal", "consumer", "restore", "facts", "fetch", "heartbeat")
 _ABSENCES: Final = (3.0, 9.0, 11.0, 14.0, 17.0, 20.0, 30.0)  # seconds; the session's time-out is 15, a dot's 10
@@ -116,7 +116,7 @@ class World:
             if kernel.now >= LIMIT:
                 self.judge.never_quiet()
             kernel.run(kernel.now + 5.0)
-        kernel.run(kernel.now + 20.0)  # nothing may follow
+        kernel.run(kernel.now + 12.0)  # nothing may follow
         self.judge.final()
 
     def digest(self) -> str:
