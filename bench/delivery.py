@@ -1,4 +1,4 @@
-"""Measure the whole send path on this machine: broker, plan, queue owner, ClickHouse, Faust agents, and a fast SMTP sink.
+"""Measure the whole send path on this machine: broker, every role, ClickHouse, and a fast SMTP sink to take the mail.
 
     python -m bench.delivery --messages 5000 --runs 3 --json figures.json
     python -m bench.delivery --peer postfix     # beside Postfix with opendkim, and Postfix unsigned
@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     signing = Signing.NONE if options.unsigned else Signing.ED25519 if options.ed25519 else Signing.RSA
     try:
-        with tempfile.TemporaryDirectory(prefix="mailriver-bench-") as scratch:
-            with internet(Path(scratch) / "internet") as world:
-                found = _measure(Path(scratch), world, signing, options)
+        with (
+            tempfile.TemporaryDirectory(prefix="mailriver-bench-") as scratch,
+            internet(Path(scratch) / "internet") as world,
+        ):
+            found = _measure(Path(scratch), world, signing, options)
     except Missing as missing:
         print(missing, file=sys.stderr)
         return 2
@@ -101,33 +103,25 @@ def _run(
 
 def _report(found: Figures) -> dict[str, Any]:
     first = found.full[0]
+    cpu = {name: _spread([each.cpu[name] / each.messages * 1000 for each in found.full], 3) for name in first.cpu}
+    memory = {name: round(value) for name, value in found.full[-1].memory.items()}
     return {
         "messages": first.messages,
-        "messages_per_second": _spread(found.full, lambda each: each.rate),
-        "cpu_seconds_per_1000": {
-            "all": _spread(found.full, lambda each: each.cpu_per_1000, 3),
-            **{
-                name: _spread(found.full, lambda each, name=name: each.cpu[name] / each.messages * 1000, 3)
-                for name in first.cpu
-            },
-        },
+        "messages_per_second": _spread([each.rate for each in found.full]),
+        "cpu_seconds_per_1000": {"all": _spread([each.cpu_per_1000 for each in found.full], 3), **cpu},
         "latency_ms": {
-            name: _spread(found.half, lambda each, place=place: each.latency[place])
+            name: _spread([each.latency[place] for each in found.half])
             for place, name in enumerate(("p50", "p95", "p99"))
         },
-        "memory_mib": {name: round(value) for name, value in found.full[-1].memory.items()}
-        | {"all": round(sum(found.full[-1].memory.values()))},
-        "sink_cpu_seconds_per_1000": _spread(found.full, lambda each: each.sink_cpu / each.messages * 1000, 3),
-        "idle_share": _spread(found.full, lambda each: each.idle, 2),
+        "memory_mib": {**memory, "all": sum(memory.values())},
+        "sink_cpu_seconds_per_1000": _spread([each.sink_cpu / each.messages * 1000 for each in found.full], 3),
+        "idle_share": _spread([each.idle for each in found.full], 2),
         "load_before": [round(load, 1) for load in found.load],
         "each_message_once": all(each.each_once for each in (*found.full, *found.half)),
     }
 
 
-def _spread(
-    outcomes: Sequence[run.Outcome], figure: Callable[[run.Outcome], float], digits: int = 1
-) -> dict[str, float]:
-    values = [figure(each) for each in outcomes]
+def _spread(values: Sequence[float], digits: int = 1) -> dict[str, float]:
     return {
         "min": round(min(values), digits),
         "median": round(statistics.median(values), digits),
