@@ -116,9 +116,9 @@ class Log:
                 error = message.error()
                 if error is not None:
                     assert error.code() == KafkaError._PARTITION_EOF, error
-                    missing.pop(message.partition(), None)
-                elif message.value() is not None:
-                    event = json.loads(message.value())
+                    missing.pop(message.partition() or 0, None)
+                elif (value := message.value()) is not None:
+                    event = json.loads(value)
                     found.setdefault(event["type"], set()).add(event["event_id"])
         return found
 
