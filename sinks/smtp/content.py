@@ -74,7 +74,7 @@ class _Part:
         self._rendering = rendering
         static = [mime.crlf(text) for text in rendering.static]
         whole = b"".join(static)
-        self._plain = static if mime.is_plain(whole) and all(map(mime.is_plain, static)) else None
+        self._plain = static if mime.is_plain(whole) else None
         self._static = static
         self._quoted: list[bytes] = []  # when it is first needed: a final text in plain ASCII never needs it
         # Quoted-printable writes three bytes for one: for Greek or Japanese, base64 is shorter.

@@ -21,10 +21,9 @@ _TAG_START = re.compile("</?[a-zA-Z]")
 # Possessive throughout: each tag is tried once. A tag that never closes swallows the rest, as it does in browsers.
 _TAG = re.compile(r"</?([a-zA-Z][^\s/>]*+)((?:[^\"'>]++|\"[^\"]*+\"|'[^']*+')*+)>")
 _ATTRIBUTE = re.compile(r"([^\s\"'>/=]++)(?:\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\s\"'>]++)))?+")
-_SPACES = re.compile(r"[ \t\r\n\f]+")
 _BREAKS = re.compile(r"\n{3,}")
 
-_RAW = ("script", "style", "title", "textarea", "template", "noscript")
+_RAW = frozenset(("script", "style", "title", "textarea", "template", "noscript"))
 _BLOCK = frozenset(
     ("address", "article", "aside", "blockquote", "body", "center", "dd", "div", "dl", "dt", "figure", "footer", "form",
      "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "main", "nav", "ol", "p", "pre", "section", "table", "ul")
@@ -74,11 +73,12 @@ def body_end(source: str) -> int:
 def text_of(source: str, *, templated: bool) -> str:
     """The text part of an HTML part: entities and tags go, targets follow their links. Liquid stays in a template."""
     masked = _masked(source) if templated else source.replace(_MASK, " ")
+    has_liquid = _MASK in masked
     lines: list[str] = []
     target = ""
     for token in _tokens(masked):
         if isinstance(token, slice):
-            lines.append(_text(masked, source, token.start, token.stop))
+            lines.append(_text(masked, source, token.start, token.stop) if has_liquid else _plain(source[token]))
         elif token.name in _BLOCK:
             lines.append("\n\n")
         elif token.name in _LINE and not token.closing:
@@ -123,11 +123,7 @@ def _tokens(masked: str) -> Iterator[_Tag | slice]:
     while (start := masked.find("<", at)) >= 0:
         if start > at:
             yield slice(at, start)
-        if masked.startswith("<!--", start):
-            at = _after(masked, "-->", start + 4)
-        elif masked.startswith(("<!", "<?"), start):
-            at = _after(masked, ">", start)
-        elif tag := _TAG.match(masked, start):
+        if tag := _TAG.match(masked, start):  # first, as most are: it begins with a letter, so it is none of the others
             name = tag[1].lower()
             closing = masked[start + 1] == "/"
             at = tag.end()
@@ -135,6 +131,10 @@ def _tokens(masked: str) -> Iterator[_Tag | slice]:
             if name in _RAW and not closing:
                 end = re.compile(f"</{name}", re.IGNORECASE).search(masked, at)
                 at = end.start() if end else len(masked)
+        elif masked.startswith("<!--", start):
+            at = _after(masked, "-->", start + 4)
+        elif masked.startswith(("<!", "<?"), start):
+            at = _after(masked, ">", start)
         elif _TAG_START.match(masked, start):
             return
         else:
@@ -175,8 +175,20 @@ def _text(masked: str, source: str, start: int, end: int) -> str:
 
 
 def _plain(piece: str) -> str:
-    text = _SPACES.sub(" ", piece)
+    text = _collapsed(piece)
     if "&" in text:
         text = html.unescape(text)
+    if "{" not in text:
+        return text
     # An entity must not become Liquid: "&#123;{" was text in the HTML, and is text here.
     return text if "{" in piece and "&" not in piece else text.replace("{{", "{ {").replace("{%", "{ %")
+
+
+def _collapsed(text: str) -> str:
+    """Runs of white space become one space. By find and replace: a pattern stops at every word, 500 us for 10 KB."""
+    for other in "\t\r\n\f":
+        if other in text:
+            text = text.replace(other, " ")
+    while "  " in text:
+        text = text.replace("  ", " ")
+    return text
