@@ -18,6 +18,7 @@ from schemas.codec import Undecodable, decode_send
 from schemas.envelope import Stream
 from schemas.lanes import FromCampaign, Inline, MessageQueue
 from schemas.messages import MessageAccepted, MessageRejected, MessageScheduled
+from schemas.redact import redact
 from schemas.sends import SendRequested
 from schemas.state import CampaignSet, CampaignStatus, RecipientSeen
 from schemas.tenant import Tenant
@@ -173,7 +174,8 @@ def _message(
         "pool": pool,
         "tags": (campaign.tags if campaign else ()) + request.tags,
         "metadata": {**(campaign.metadata if campaign else {}), **request.metadata},
-        "idempotency_key": key,
+        # Facts are kept for years: an address in the key goes, the message_id made of the whole key stays.
+        "idempotency_key": redact(key, limit=MAX_KEY),
     }
     try:
         _check(request, tenant, campaign, pool, rules, key, str(common["recipient_id"]))
@@ -186,14 +188,14 @@ def _message(
     expires_at = request.expires_at or (request.send_at or send.at) + timedelta(
         seconds=campaign.expires_after_s if campaign else policy.expires_after_s
     )
-    del common["idempotency_key"]
+    shown_key = common.pop("idempotency_key")
     when = {"send_at": request.send_at, "expires_at": expires_at}
-    accepted = MessageAccepted.from_cause(message_id, occurred_at=send.at, idempotency_key=key, **when, **common)
+    accepted = MessageAccepted.from_cause(message_id, occurred_at=send.at, idempotency_key=shown_key, **when, **common)
     queue = MessageQueue.from_cause(
         message_id,
         occurred_at=send.at,
         recipient=str(recipient),
-        idempotency_key=key,
+        idempotency_key=shown_key,
         site=site,
         content=_content(request),
         headers=request.headers,

@@ -95,6 +95,13 @@ def test_facts_hold_no_address() -> None:
     assert "ann@" not in made.accepted.model_dump_json()
 
 
+def test_an_address_in_the_key_is_not_kept_and_the_message_is_the_keys() -> None:
+    made = decided(SMALLEST, key=b"welcome/ann@example.test")
+    assert isinstance(made, Accepted)
+    assert made.accepted.idempotency_key == "<address>"
+    assert made.accepted.message_id == ids.message_id("default", "welcome/ann@example.test")
+
+
 def test_a_known_domain_waits_on_the_lane_of_its_site() -> None:
     made = decided(SMALLEST, known=KnownState(sites={"example.test": ("google", "google")}))
     assert isinstance(made, Accepted)
