@@ -32,15 +32,18 @@ def cluster(settings: Settings) -> Cluster:
         )
     security = None
     if kafka.tls or kafka.sasl_mechanism:
-        security = Security(
-            sasl_mechanism=kafka.sasl_mechanism,
-            username=kafka.username,
-            password_file=kafka.password_file,
-            tls=kafka.tls,
-            ca=kafka.ca,
-            cert=kafka.cert,
-            key=kafka.key,
-        )
+        try:
+            security = Security(
+                sasl_mechanism=kafka.sasl_mechanism,
+                username=kafka.username,
+                password_file=kafka.password_file,
+                tls=kafka.tls,
+                ca=kafka.ca,
+                cert=kafka.cert,
+                key=kafka.key,
+            )
+        except ValueError as error:
+            raise SettingsError(f"kafka: {error}") from None
     return Cluster(kafka.bootstrap, kafka.prefix, kafka.group_protocol, security)
 
 

@@ -41,10 +41,15 @@ def kafka() -> Iterator[Cluster]:
         with configured():
             cluster = wiring.cluster(used)
         yield cluster
-    except (Later, Broken) as error:
-        raise Failure(
-            f"Kafka at {used.kafka.bootstrap} does not answer ({error}): is it running? `mailriver up` starts one, "
-            "MAILRIVER_KAFKA=host:port names another"
-        ) from None
-    except Never as error:
-        raise Failure(f"Kafka at {used.kafka.bootstrap} refused: {error}") from None
+    except (Later, Never, Broken) as error:
+        raise kafka_failure(error, used.kafka.bootstrap) from None
+
+
+def kafka_failure(error: Later | Never | Broken, bootstrap: str) -> Failure:
+    """The sentence for what a Kafka client ran into."""
+    if isinstance(error, Never):
+        return Failure(f"Kafka at {bootstrap} refused: {error}")
+    return Failure(
+        f"Kafka at {bootstrap} does not answer ({error}): is it running? "
+        "`mailriver up` starts one, MAILRIVER_KAFKA=host:port names another"
+    )

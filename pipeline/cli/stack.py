@@ -15,7 +15,7 @@ from rich.console import Console
 from pipeline import places
 from pipeline.cli.logs import log_to_file
 from pipeline.cli.output import Failure, JsonOption, print_json, print_rows
-from pipeline.cli.session import configured
+from pipeline.cli.session import configured, kafka_failure
 from pipeline.cli.signals import end_by_signal, until_signal
 from pipeline.cli.steps import Steps
 
@@ -69,7 +69,7 @@ def started(console: Console, *, seed: int, brokers: int = 1) -> Iterator[Stack]
     from pipeline.embedded.kafka import KafkaStartFailed, KafkaUnavailable
     from pipeline.embedded.stack import Stack, StackPlan
     from pipeline.supervisor import ServiceFailed
-    from topics.errors import Later, Never
+    from topics.errors import Broken, Later, Never
 
     data = places.data()
     end_by_signal()
@@ -88,8 +88,8 @@ def started(console: Console, *, seed: int, brokers: int = 1) -> Iterator[Stack]
                 stack.stop()
     except (InUse, KafkaUnavailable, KafkaStartFailed, ServiceFailed) as error:
         raise Failure(str(error)) from None
-    except (Later, Never) as error:
-        raise Failure(f"Kafka did not take what was asked of it: {error}") from None
+    except (Later, Never, Broken) as error:
+        raise kafka_failure(error, stack.settings.kafka.bootstrap) from None
     except PermissionError as error:
         raise Failure(f"{data}: {error}; name another folder: MAILRIVER_DATA=FOLDER") from None
 

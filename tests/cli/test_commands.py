@@ -71,6 +71,15 @@ def test_without_kafka_a_command_says_how_to_name_one(process: Cli, argv: tuple[
     assert "no Kafka is configured: set MAILRIVER_KAFKA=host:port" in shown.err
 
 
+def test_half_of_a_security_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILRIVER_KAFKA", "127.0.0.1:1")
+    monkeypatch.setenv("MAILRIVER_KAFKA__SASL_MECHANISM", "PLAIN")
+    shown = cli("topics", "plan")
+    assert (shown.status, shown.err) == (
+        2, "mailriver: kafka: SASL needs a mechanism, a username and a password file together\n",
+    )  # fmt: skip
+
+
 def test_a_wrong_setting_is_named_with_a_suggestion(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mailriver.toml").write_text('[kafka]\nbootstrp = "x:1"\n')
     shown = cli("topics", "plan")

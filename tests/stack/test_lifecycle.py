@@ -49,11 +49,11 @@ def mailriver(data: Path, *argv: str) -> subprocess.CompletedProcess[str]:
 class Command:
     """A running command, in a session of its own, as a terminal would start it."""
 
-    def __init__(self, data: Path, *argv: str) -> None:
+    def __init__(self, data: Path, *argv: str, **variables: str) -> None:
         self.output = data.with_name("output.txt")
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline", *argv], env=environment(data), cwd=REPOSITORY,
+                [sys.executable, "-m", "pipeline", *argv], env=environment(data) | variables, cwd=REPOSITORY,
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self._seen: set[int] = set()
@@ -198,6 +198,19 @@ def test_ctrl_c_during_the_start_leaves_nothing(data: Path) -> None:
         assert command.process.wait(END) == 130, command.said()
         wait_until(lambda: not command.left(), timeout=END, what="the end of all processes")
         assert "Traceback" not in command.said()
+    finally:
+        command.kill()
+
+
+def test_a_start_that_fails_says_why_and_leaves_nothing(data: Path) -> None:
+    """A Kafka that is named takes the place of the embedded one; this one is away."""
+    command = Command(data, "up", MAILRIVER_KAFKA="127.0.0.1:1")
+    try:
+        wait_until(lambda: command.family() and command.ended() is not None, timeout=START, what="the failure")
+        assert command.ended() == 1
+        assert "mailriver: Kafka at 127.0.0.1:1 does not answer" in command.said()
+        assert "Traceback" not in command.said()
+        assert command.left() == set()
     finally:
         command.kill()
 
