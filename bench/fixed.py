@@ -146,7 +146,8 @@ class Fixed:
         self._loop.run_until_complete(self._router.route("d1.s1.test"))
 
     def compose_unsigned(self) -> None:
-        self._composer.compose(self._planned.queue)
+        # Each another text, as personal mail is: what is kept of the last ones does not help.
+        self._composer.compose(self._records[next(self._numbers) % len(self._records)].command)
 
     def compose_campaign(self) -> None:
         self._composer.compose(self._of_campaign)

@@ -25,7 +25,7 @@ if not __package__:
 
 from bench.fixed import Fixed
 
-REPEATS = 5
+REPEATS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Step:
     name: str
     what: str
     once: Callable[[], object]  # for one message
-    count: int = 300  # messages in one measurement
+    count: int = 20  # messages in one measurement: some milliseconds
     counted: bool = True  # in the sum: False where another step contains it
 
 
@@ -48,7 +48,7 @@ def steps(fixed: Fixed) -> list[Step]:
         Step("render", "text part, links, MIME, return path; unsigned", fixed.compose_unsigned),
         Step("render.campaign", "the same from a compiled campaign", fixed.compose_campaign, counted=False),
         Step("body_hash", "canonical body and its SHA-256", fixed.hash_body),
-        Step("sign.rsa", "headers and RSA-2048, body hash apart", fixed.sign_rsa, 100),
+        Step("sign.rsa", "headers and RSA-2048, body hash apart", fixed.sign_rsa, 5),
         Step("sign.ed25519", "headers and Ed25519, body hash apart", fixed.sign_ed25519, counted=False),
         Step("session", "the dialogue with a peer, on no socket", fixed.session),
         Step("facts", "attempt and end, as records", fixed.facts),
@@ -57,20 +57,37 @@ def steps(fixed: Fixed) -> list[Step]:
     ]
 
 
-def measure(step: Step, repeats: int = REPEATS) -> float:
-    """CPU microseconds for one message: the least of `repeats`, since disturbance only ever adds."""
-    return min(_once(step) for _ in range(repeats))
+def measured(repeats: int = REPEATS) -> dict[str, float]:
+    """CPU microseconds for one message, by step: the least of many short measurements, since disturbance only adds.
 
-
-def measured(names: Sequence[str] = (), repeats: int = REPEATS) -> dict[str, float]:
-    """By name. Repeats go round all steps, so that a slow minute of the machine spoils no step alone."""
-    with fixed() as prepared:
-        chosen = [step for step in steps(prepared) if not names or step.name in names]
+    Short, so that some fall between two disturbances; and in turn, so that a slow minute spoils no step alone.
+    """
+    with fixed() as prepared, undisturbed():
+        chosen = steps(prepared)
         best = dict.fromkeys((step.name for step in chosen), float("inf"))
         for _ in range(repeats):
             for step in chosen:
-                best[step.name] = min(best[step.name], _once(step))
+                best[step.name] = min(best[step.name], measure(step))
         return best
+
+
+def measure(step: Step) -> float:
+    """CPU microseconds for one message, measured once."""
+    began = time.process_time()
+    for _ in range(step.count):
+        step.once()
+    return (time.process_time() - began) / step.count * 1e6
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Without the garbage collector, which runs when it wants."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @contextmanager
@@ -82,19 +99,6 @@ def fixed() -> Iterator[Fixed]:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
-
-
-def _once(step: Step) -> float:
-    step.once()
-    gc.collect()
-    gc.disable()
-    try:
-        began = time.process_time()
-        for _ in range(step.count):
-            step.once()
-        return (time.process_time() - began) / step.count * 1e6
-    finally:
-        gc.enable()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
