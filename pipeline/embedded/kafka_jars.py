@@ -9,6 +9,7 @@ the network.
 from __future__ import annotations
 
 import os
+import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -64,6 +65,7 @@ def fetch_by_jgo(jar: LockedJar, folder: Path, advance: Advance) -> Path:
     def progress(_name: str, _size: int) -> Iterator[Advance]:
         yield advance
 
+    _trust_the_system()
     # A company's mirror, if the user has told jgo about one; None means jgo's default.
     mirrors = GlobalSettings.load().repositories or None
     resolver = PythonResolver(progress_callback=progress)
@@ -72,6 +74,13 @@ def fetch_by_jgo(jar: LockedJar, folder: Path, advance: Advance) -> Path:
     if path is None:
         raise RuntimeError(f"{jar.coordinate} was not downloaded")
     return path
+
+
+def _trust_the_system() -> None:
+    """Let jgo's HTTP client believe the certificates that this system does: a company's proxy may have its own."""
+    paths = ssl.get_default_verify_paths()
+    if store := paths.cafile or paths.capath:
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", store)
 
 
 def bring_jars(
