@@ -153,7 +153,7 @@ class World:
             self.commands[name] = command
             self.kernel.at(at, self._append, command, urgent)
             if random.random() < 0.25:
-                self.kernel.at(at + random.uniform(0.0, 20.0), self._append, command, urgent)
+                self.kernel.at(min(at + random.uniform(0.0, 20.0), DISTURBED), self._append, command, urgent)
 
     def _append(self, command: MessageQueue, urgent: bool) -> None:
         number = self.lane(command)
