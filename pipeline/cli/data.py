@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from pipeline import wiring
 from pipeline.cli.output import Failure, JsonOption, print_fields, print_json, print_rows
@@ -81,11 +81,14 @@ def _history() -> Iterator[Client]:
     try:
         with configured():
             client = wiring.clickhouse_reader(settings)
-    except ClickHouseError as error:
+    except OperationalError:
         raise Failure(
-            f"ClickHouse at {settings.clickhouse.url} does not let {settings.clickhouse.reader} in: "
-            f"{_first_line(error)}\n`mailriver up` starts one; clickhouse.url in mailriver.toml names another"
+            f"ClickHouse at {settings.clickhouse.url} does not answer: is it running? `mailriver up` starts one, "
+            "MAILRIVER_CLICKHOUSE__URL names another"
         ) from None
+    except ClickHouseError as error:
+        user = settings.clickhouse.reader
+        raise Failure(f"ClickHouse at {settings.clickhouse.url} does not let {user} in: {_first_line(error)}") from None
     try:
         yield client
     finally:
@@ -95,10 +98,10 @@ def _history() -> Iterator[Client]:
 def _asked(client: Client, query: str, parameters: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
     try:
         result = client.query(query, parameters=parameters)
-    except DatabaseError as error:
-        raise Failure(f"ClickHouse refused the query: {_first_line(error)}") from None
+    except OperationalError:
+        raise Failure("ClickHouse stopped answering before the query was done") from None
     except ClickHouseError as error:
-        raise Failure(f"ClickHouse did not answer: {_first_line(error)}") from None
+        raise Failure(f"ClickHouse refused the query: {_first_line(error)}") from None
     return tuple(result.column_names), [tuple(row) for row in result.result_rows]
 
 

@@ -26,6 +26,8 @@ def log_failures() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    # Without a handler, what a library complains of would be printed before our sentence about it.
+    logging.basicConfig(handlers=[logging.NullHandler()])
 
 
 def log_to_file(path: Path) -> None:
@@ -48,7 +50,8 @@ def _configure(last: list[structlog.typing.Processor], output: TextIO) -> None:
         cache_logger_on_first_use=True,
     )
     # Libraries log by the standard module, some with addresses at INFO: warnings only.
-    logging.basicConfig(level=logging.WARNING, stream=output, format="%(levelname)s %(name)s %(message)s")
+    line = "%(levelname)s %(name)s %(message)s"
+    logging.basicConfig(level=logging.WARNING, stream=output, format=line, force=True)
 
 
 def _tell(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -57,7 +57,7 @@ def _numbers(numbers: Mapping[str, Any], funnel: Mapping[str, object]) -> Table:
 
 def _providers(rows: Sequence[ProviderRow]) -> Table:
     table = _table()
-    table.add_column("mailbox provider")
+    table.add_column("provider")
     for column in ("messages", "delivered", "bounced", "late", "suppressed", "attempts", "median"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:

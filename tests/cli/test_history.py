@@ -72,3 +72,11 @@ def test_what_clickhouse_refuses_is_one_line(cli: Cli, query: str) -> None:
     assert shown.err.startswith("mailriver: ClickHouse refused the query: ")
     assert shown.err.count("\n") == 1
     assert cli("sql", "SELECT count() AS n FROM v_messages", "--json").json == [{"n": 1}]
+
+
+@pytest.mark.usefixtures("history")
+def test_a_wrong_password_is_said_to_be_one(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILRIVER_CLICKHOUSE__READER_PASSWORD", "not it")
+    shown = cli("sql", "SELECT 1")
+    assert shown.status == 1
+    assert "does not let analyst in: " in shown.err
