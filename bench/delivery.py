@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,13 @@ from typing import Any
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # `python bench/delivery.py` does as well
 
-from bench import accounting, run, workload
+from bench import accounting, peers, run, workload
 from bench.internet import Internet, Missing, internet
 from bench.parts import Running, Signing, running
 
 _WARM_UP = 300
 _LATENCY_S = 8.0  # of a run at half load
-_PROMISE = (
-    "Kafka holds it before the send is acknowledged; page cache of one broker: survives a process, not a power cut"
-)
+_PROMISE = "acknowledged means in the log of one broker, in page cache: survives any process, not a power cut"
 
 
 @dataclass(slots=True)
@@ -39,6 +38,7 @@ class Figures:
     full: list[run.Outcome] = field(default_factory=list)
     half: list[run.Outcome] = field(default_factory=list)
     load: list[float] = field(default_factory=list)
+    peers: dict[str, list[peers.PeerOutcome]] = field(default_factory=dict)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,6 +67,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     signing = parser.add_mutually_exclusive_group()
     signing.add_argument("--unsigned", action="store_true")
     signing.add_argument("--ed25519", action="store_true", help="sign with Ed25519 alone")
+    parser.add_argument("--peer", choices=("none", "postfix", "haraka", "all"), default="none")
     parser.add_argument("--body", type=int, default=workload.BODY_BYTES, help="bytes of HTML")
     parser.add_argument("--json", type=Path)
     return parser.parse_args(arguments)
@@ -74,7 +75,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _measure(scratch: Path, world: Internet, signing: Signing, options: argparse.Namespace) -> Figures:
     found = Figures()
-    with running(scratch / "mailriver", world, signing) as parts:
+    with running(scratch / "mailriver", world, signing) as parts, ExitStack() as beside:
+        systems = _peers(scratch, world, options.peer, beside)
         _say("warming up: every domain once, then a little of everything")
         _run(parts, world, "warm-up", [*workload.domains()], options.body)
         _run(parts, world, "warmer", [*workload.recipients(_WARM_UP)], options.body)
@@ -89,7 +91,22 @@ def _measure(scratch: Path, world: Internet, signing: Signing, options: argparse
             _say(f"half load: p50 {half.latency[0]:.0f} ms, p99 {half.latency[2]:.0f} ms")
             found.full.append(full)
             found.half.append(half)
+            for name, peer in systems.items():
+                outcome = peer.run(options.messages)
+                _say(f"{name}: {outcome.rate:.0f} messages/s, {outcome.cpu_per_1000:.2f} CPU-s per 1,000")
+                found.peers.setdefault(name, []).append(outcome)
     return found
+
+
+def _peers(scratch: Path, world: Internet, wanted: str, beside: ExitStack) -> dict[str, peers.Postfix]:
+    if wanted in ("haraka", "all"):
+        _say("Haraka is not measured: this bench does not run it yet")
+    if wanted not in ("postfix", "all"):
+        return {}
+    return {
+        name: beside.enter_context(peers.postfix(scratch / name, world, signed=signed))
+        for name, signed in (("postfix_dkim", True), ("postfix", False))
+    }
 
 
 def _run(
@@ -117,6 +134,19 @@ def _report(found: Figures) -> dict[str, Any]:
         "sink_cpu_seconds_per_1000": _spread([each.sink_cpu / each.messages * 1000 for each in found.full], 3),
         "idle_share": _spread([each.idle for each in found.full], 2),
         "load_before": [round(load, 1) for load in found.load],
+        "peers": {
+            name: {
+                "messages_per_second": _spread([each.rate for each in outcomes]),
+                "cpu_seconds_per_1000": _spread([each.cpu_per_1000 for each in outcomes], 3),
+            }
+            for name, outcomes in found.peers.items()
+        },
+        **{
+            f"ratio_vs_{name}": _spread(
+                [ours.rate / theirs.rate for ours, theirs in zip(found.full, outcomes, strict=True)], 2
+            )
+            for name, outcomes in found.peers.items()
+        },
         "each_message_once": all(each.each_once for each in (*found.full, *found.half)),
     }
 
@@ -144,6 +174,12 @@ def _print(found: Figures, report: dict[str, Any]) -> None:
     line("the sink's own CPU", report["sink_cpu_seconds_per_1000"], "s per 1,000")
     print(f"  load before each run  {report['load_before']}")
     print(f"  promise  {_PROMISE}")
+    for name, peer in report["peers"].items():
+        print(f"{name}")
+        line("throughput", peer["messages_per_second"], "messages/s")
+        line("CPU", peer["cpu_seconds_per_1000"], "s per 1,000")
+        line("our throughput to its", report[f"ratio_vs_{name}"], "times")
+        print(f"  promise  {peers.PROMISE}")
     for each in (*found.full, *found.half):
         if not each.each_once:
             print(f"  NOT ONCE: {each.messages} sent, {each.delivered} delivered, {each.received} received by the sink")
