@@ -94,7 +94,7 @@ def text_of(source: str, *, templated: bool) -> str:
             target = ""
         elif token.name == "img" and (span := _attribute(token, "alt")):
             lines.append(_text(masked, source, *span))
-    text = "\n".join(line.strip() for line in "".join(lines).split("\n"))
+    text = "\n".join(map(str.strip, "".join(lines).split("\n")))
     return _BREAKS.sub("\n\n", text).strip() + "\n"
 
 
