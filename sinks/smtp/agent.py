@@ -53,6 +53,7 @@ _ABORTED_S: Final = 0.2  # until the next one after an abort
 _TICK_S: Final = 0.1
 _TALLY_S: Final = 1.0
 _STUCK_S: Final = 2.0  # a transaction that takes longer: Kafka is away, and what starts now could not get its dot
+_HUNG_S: Final = 45.0
 _VIEWS_S: Final = 60.0
 _TOLD: Final = 100_000
 _SPARE_S: Final = 15.0  # without a partition after this long, the worker is a spare one, and ready
@@ -335,6 +336,8 @@ class Agent:
         while True:
             await asyncio.sleep(_TICK_S)
             now = time.time()
+            if self._journal.hung > _HUNG_S:
+                self._fail("the journal's client does not return")
             stuck = self._writing_since is not None and time.monotonic() - self._writing_since > _STUCK_S
             if stuck or self._facts.crowded or not self._knowledge.fresh:
                 self._owner.pause()

@@ -33,6 +33,7 @@ from topics.registry import Topic
 TRANSACTION_TIMEOUT_MS: Final = 10_000
 _CALL_S: Final = 5.0  # of one call; it is repeated until the outcome is known
 _PAUSE_S: Final = 0.05
+_CLOSE_S: Final = 15.0  # for the transaction under way
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +79,7 @@ class Journal:
         self._report = report
         self._work: queue.SimpleQueue[tuple[Transaction, Any] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._called_at: float | None = None
         self._producer: Producer = cluster.producer(
             f"journal-{instance}",
             **{
@@ -85,6 +87,10 @@ class Journal:
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 "linger.ms": 1,
+                # librdkafka (to 2.16 at least) remembers the group's coordinator for as long as metadata may age, and
+                # waits for ever on one whose broker has died since (confluentinc/librdkafka issues 5456 and 5511).
+                "metadata.max.age.ms": 1_000,
+                "topic.metadata.refresh.interval.ms": 300,
             },
         )
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -110,7 +116,12 @@ class Journal:
         self._stopping.set()
         self._work.put(None)
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_CLOSE_S)
+
+    @property
+    def hung(self) -> float:
+        """Seconds for which one call of the client has not returned: more than a few, and it ignores its time-out."""
+        return time.monotonic() - began if (began := self._called_at) is not None else 0.0
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
@@ -171,6 +182,7 @@ class Journal:
     def _until_known(self, call: Callable[[], Any]) -> None:
         """Repeat a call that may be repeated: a time-out or a moving coordinator says nothing about the outcome."""
         while True:
+            self._called_at = time.monotonic()
             try:
                 call()
                 return
@@ -182,6 +194,8 @@ class Journal:
                     raise Broken(f"stopped while {cause.name()}") from None
                 log.info("journal_waits", reason=cause.name())
                 time.sleep(_PAUSE_S)
+            finally:
+                self._called_at = None
 
 
 def _require_hope(error: KafkaException) -> str:

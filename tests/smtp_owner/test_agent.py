@@ -19,9 +19,9 @@ from topics.registry import ATTEMPTS, DEADLETTERS, LANES, MESSAGES, SITES, TALLI
 pytestmark = pytest.mark.stack
 
 
-def finished(cluster: Cluster, count: int) -> None:
+def finished(cluster: Cluster, count: int, timeout: float = 60.0) -> None:
     """Wait until so many messages have ended, and all facts are acknowledged."""
-    wait_until(lambda: len(ends(cluster)) >= count, what=f"{count} ends")
+    wait_until(lambda: len(ends(cluster)) >= count, timeout=timeout, what=f"{count} ends")
     wait_until(
         lambda: all(state.phase >= Phase.DONE for state in states(cluster).values()), what="all states to be done"
     )

@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from pipeline.embedded.kafka import EmbeddedKafka, KafkaPlan, prepare
 from schemas import ids
 from tests.smtp_owner.internet import Internet
-from tests.smtp_owner.stage import Worker, command, config, ends, facts, names, queue
+from tests.smtp_owner.stage import Worker, command, config, create_topics, ends, facts, names, queue
 from tests.smtp_owner.test_agent import finished
 from tests.waiting import wait_until
 from topics.kafka import Cluster
@@ -95,6 +97,23 @@ def test_a_killed_owner_leaves_recorded_doubts(
         finished(cluster, 300)
     judge(cluster, world, sent, doubtful=40)
     assert "message.unknown" in ends(cluster)
+
+
+def test_a_killed_broker_doubts_nothing(world: Internet, tmp_path: Path) -> None:
+    sent = [*names("m", 300)]
+    with EmbeddedKafka(KafkaPlan(tmp_path), prepare(progress=False)) as broker:
+        cluster = Cluster(broker.bootstrap)
+        create_topics(cluster)
+        with Publisher(cluster, "plan") as publisher, Worker(config(cluster, world)) as worker:
+            queue(publisher, *(command(name, domain=f"d{n % 4}.test") for n, name in enumerate(sent[:200])))
+            wait_until(lambda: world.received.total() >= 40, what="the first mails")
+            broker.kill(0)
+            wait_until(broker.ended, what="the broker's end")
+            broker.start_broker(0)
+            queue(publisher, *(command(name, domain=f"d{n % 4}.test") for n, name in enumerate(sent[200:])))
+            finished(cluster, 300, timeout=90)
+            assert worker.error is None
+        judge(cluster, world, sent, doubtful=0)
 
 
 def test_a_stopped_owner_comes_back_as_nobody(
