@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import uuid
+from functools import partial
 from typing import Any
 
 import pytest
@@ -53,6 +54,10 @@ def murmur2(stack: Stack, key: str | None, value: bytes | None, **headers: str) 
     assert producer.flush(30) == 0
 
 
+def restarted(stack: Stack, role: str, before: int) -> bool:
+    return stack.supervisor.restarts()[role] > before
+
+
 def record(**more: Any) -> bytes:
     return json.dumps(SMALLEST | more).encode()
 
@@ -86,7 +91,7 @@ def test_the_same_key_by_two_partitioners_and_after_a_restart_is_delivered_once(
     for role in ("plan", "smtp"):
         before = stack.supervisor.restarts()[role]
         os.kill(stack.supervisor.pid(role), signal.SIGKILL)
-        wait_until(lambda role=role, before=before: stack.supervisor.restarts()[role] > before, what="the restart")
+        wait_until(partial(restarted, stack, role, before), what=f"the restart of {role}")
     stack.supervisor.wait_ready(["plan", "smtp"], 90)
     kcat(stack, key, record())
     after = unique("after")
