@@ -17,10 +17,11 @@ from sinks.smtp.commands import Command, Dot, Transaction
 from sinks.smtp.state import Phase, State, decode, message_id_of
 from tests.simulation.clients import Change, Outcome
 from tests.simulation.group import Metadata
+from tests.simulation.host import LANE, STATE, Name, Wire
 from tests.simulation.kernel import Steps
 from tests.simulation.peer import Answer
 from tests.simulation.transactions import Refusal
-from tests.simulation.worker import LANE, STATE, STEP, Name, Wire, Worker
+from tests.simulation.worker import STEP, Worker
 
 
 class DotBeforeCommit(Worker):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 from typing import Final
 
 
@@ -45,3 +46,28 @@ BY_NAME: Final = {profile.name: profile for profile in PROFILES}
 def of(seed: int) -> Profile:
     """A seed names its profile too, so that a number alone runs a history again."""
     return PROFILES[seed % len(PROFILES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What differs between worlds, drawn first."""
+
+    lanes: int
+    workers: int
+    messages: int
+    connections: int
+    on_doubt: str
+    cache_bytes: int
+    batch: int
+
+
+def draw(random: Random) -> Shape:
+    return Shape(
+        lanes=random.randint(1, 3),
+        workers=random.choice((1, 2, 2, 3)),
+        messages=random.randint(2, 10),
+        connections=random.randint(1, 3),
+        on_doubt=random.choice(("resend", "give_up")),
+        cache_bytes=random.choice((6_000, 1_000_000)),
+        batch=random.choice((1, 2_000)),
+    )

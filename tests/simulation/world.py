@@ -21,31 +21,19 @@ from sinks.smtp.policy import Limits, Policy
 from sinks.smtp.queue import Relaned
 from sinks.smtp.state import Kind, Result
 from tests.simulation.broker import Broker
+from tests.simulation.host import EPOCH, LANE, STATE, Host
 from tests.simulation.judge import Judge, Violation
 from tests.simulation.kernel import Kernel, Process
 from tests.simulation.log import Record
 from tests.simulation.peer import Behaviour, Peer
-from tests.simulation.profiles import Profile
-from tests.simulation.worker import EPOCH, LANE, STATE, Worker
+from tests.simulation.profiles import Profile, draw
+from tests.simulation.worker import Worker
 
 DISTURBED: Final = 40.0  # seconds
 LIMIT: Final = 600.0  # a world that is not quiet by then has lost something
 _STEPS: Final = ("loop", "loop", "journal", "journal", "journal", "consumer", "restore", "facts", "fetch", "heartbeat")
 _ABSENCES: Final = (3.0, 9.0, 11.0, 14.0, 17.0, 20.0, 30.0)  # seconds; the session's time-out is 15, a dot's 10
 _CONTENT: Final = Inline(from_="News <news@brand.test>", subject="Hello", text="…")
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What differs between worlds, drawn first."""
-
-    lanes: int
-    workers: int
-    messages: int
-    connections: int
-    on_doubt: str
-    cache_bytes: int
-    batch: int
 
 
 @dataclass(slots=True)
@@ -73,16 +61,7 @@ class World:
         self.seed = seed
         self.profile = profile
         self.kernel = kernel = Kernel(seed)
-        random = kernel.random
-        self.shape = Shape(
-            lanes=random.randint(1, 3),
-            workers=random.choice((1, 2, 2, 3)),
-            messages=random.randint(2, 10),
-            connections=random.randint(1, 3),
-            on_doubt=random.choice(("resend", "give_up")),
-            cache_bytes=random.choice((6_000, 1_000_000)),
-            batch=random.choice((1, 2_000)),
-        )
+        self.shape = draw(kernel.random)
         lanes = self.shape.lanes
         self.broker = Broker(kernel, {LANE[0]: lanes, LANE[1]: lanes, STATE: lanes}, lanes)
         self.broker.coordinator.on_commit = self._on_commit
@@ -200,7 +179,7 @@ class World:
 
     # What is seen
 
-    def dotted(self, worker: Worker, message: str, attempt: int) -> None:
+    def dotted(self, worker: Host, message: str, attempt: int) -> None:
         self.note(worker.name, "dot", self.short((message, attempt)))
         self.judge.dot(worker.name, message, attempt)
 
@@ -222,7 +201,7 @@ class World:
         worker.publisher.trouble = self.profile.facts if self.disturbed else 0.0
         self.note(worker.name, "started")
 
-    def died(self, worker: Worker, why: str) -> None:
+    def died(self, worker: Host, why: str) -> None:
         """Killed, or ended by itself with an error; started again by the supervisor, at the latest in calm."""
         self.note(worker.name, "died", why)
         self.troubled(worker, "died")
@@ -230,16 +209,16 @@ class World:
         if self.workers.get(worker.instance) is worker:
             self.kernel.at(self.kernel.random.uniform(0.5, 4.0), self._again, worker)
 
-    def _again(self, worker: Worker) -> None:
+    def _again(self, worker: Host) -> None:
         if self.workers.get(worker.instance) is worker:
             self.start(worker.instance)
 
-    def left(self, worker: Worker) -> None:
+    def left(self, worker: Host) -> None:
         self.note(worker.name, "left")
         self.kernel.kill(worker.process)
         del self.workers[worker.instance]
 
-    def troubled(self, worker: Worker, why: str, seconds: float = 0.0) -> None:
+    def troubled(self, worker: Host, why: str, seconds: float = 0.0) -> None:
         """From here on, for so long, what this worker has under way may come to be in doubt."""
         self.judge.trouble(worker.name, len(worker.wires) + len(worker.hung_up), why, seconds)
 
