@@ -1,0 +1,186 @@
+"""The driver's side of a session: the last look at the clock before the dot, and connections that end by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from schemas.lanes import MessageQueue
+from sinks.smtp.clock import boottime
+from sinks.smtp.commands import Close, Dot, Drop, Open, Start
+from sinks.smtp.compose import Composed
+from sinks.smtp.connections import Connections
+from sinks.smtp.dialer import Dialer, Identity, TlsMode
+from sinks.smtp.dialogue import Envelope, Features
+from sinks.smtp.pressroom import Pressroom
+from sinks.smtp.routing import Hop, Route
+from sinks.smtp.session import Session, SessionInfo, Timeouts
+from sinks.smtp.state import Kind, Result
+from tests.smtp_owner.world import command
+from tests.waiting import until_async
+
+ANN = command("ann")
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+class Dialing:
+    """Every opening succeeds, on a wire that the test plays the peer of."""
+
+    def __init__(self) -> None:
+        self.wire = Wire()
+
+    async def open(self, *_: object) -> Session:
+        session = Session(SessionInfo("mx.a.test", "198.18.0.1", 25, "", Features(pipelining=True)), Timeouts())
+        session.connection_made(self.wire)
+        self.session = session
+        return session
+
+
+@dataclass
+class Heard:
+    """The core's ears."""
+
+    said: list[str] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+
+    def opened(self, session: int) -> None:
+        self.said.append("opened")
+
+    def open_failed(self, session: int, command: MessageQueue, result: Result, *, rest: bool) -> None:
+        self.said.append("open_failed")
+
+    def misplaced(self, session: int, command: MessageQueue, route: Route) -> bool:
+        return False
+
+    def ready(self, session: int) -> None:
+        self.said.append("ready")
+
+    def outcome(self, session: int, command: MessageQueue, result: Result, *, keep: bool, rest: bool) -> None:
+        self.said.append(f"{result.kind.name.lower()} {keep}")
+        self.results.append(result)
+
+    def late(self, session: int) -> None:
+        self.said.append("late")
+
+    def closed(self, session: int) -> None:
+        self.said.append("closed")
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.heard = Heard()
+        self.dialing = Dialing()
+        self.orders: list[int] = []
+
+        async def route(domain: str) -> Route:
+            return Route(domain, "other", ("mx.a.test",), (Hop("198.18.0.1", "mx.a.test"),))
+
+        dialer, press = cast(Dialer, self.dialing), cast(Pressroom, self)
+        self.connections = Connections(self.heard, route, dialer, Identity("mta.test"), TlsMode.NONE, press, "1")
+
+    def order(self, number: int, command: MessageQueue) -> None:
+        self.orders.append(number)
+
+    @property
+    def wire(self) -> Wire:
+        return self.dialing.wire
+
+    def peer(self, data: bytes) -> None:
+        self.dialing.session.data_received(data)
+
+    async def open(self) -> None:
+        self.connections.obey(Open(1, "default/a.test#0", ANN))
+        await until_async(lambda: self.heard.said, what="the opening")
+
+    def start(self) -> None:
+        self.connections.obey(Start(1, 1, ANN))
+        envelope = Envelope("b+token@bounces.brand.test", "ann@a.test", 10)
+        self.connections.printed([(self.orders[-1], Composed(envelope, b"Subject: x\r\n\r\n"))])
+
+    def until_ready(self) -> None:
+        self.start()
+        self.peer(b"250 ok\r\n250 ok\r\n354 go\r\n")
+
+
+@pytest.fixture
+async def stage() -> Stage:
+    stage = Stage()
+    await stage.open()
+    return stage
+
+
+async def test_the_dot_is_written_in_time(stage: Stage) -> None:
+    stage.until_ready()
+    assert stage.heard.said == ["opened", "ready"]
+    stage.connections.obey(Dot(1, boottime() + 10))
+    assert stage.wire.written.endswith(b"\r\n.\r\n")
+    stage.peer(b"250 2.0.0 queued\r\n")
+    assert stage.heard.said[-1] == "delivered True"
+
+
+async def test_a_late_dot_is_not_written(stage: Stage) -> None:
+    stage.until_ready()
+    stage.connections.obey(Dot(1, boottime() - 0.001))
+    assert stage.heard.said[-1] == "late"
+    assert not stage.wire.written.endswith(b"\r\n.\r\n")
+
+
+async def test_what_a_dropped_session_says_is_not_passed_on(stage: Stage) -> None:
+    stage.until_ready()
+    stage.connections.obey(Drop(1))
+    assert stage.wire.closed
+    assert stage.heard.said == ["opened", "ready"]
+
+
+async def test_a_message_composed_for_a_dropped_session_goes_nowhere(stage: Stage) -> None:
+    stage.connections.obey(Start(1, 1, ANN))
+    stage.connections.obey(Drop(1))
+    stage.connections.printed([(stage.orders[-1], Composed(Envelope("", "ann@a.test"), b""))])
+    assert b"MAIL" not in stage.wire.written
+
+
+async def test_a_reply_lost_after_the_dot_is_a_doubt(stage: Stage) -> None:
+    stage.until_ready()
+    stage.connections.obey(Dot(1, boottime() + 10))
+    stage.dialing.session.connection_lost(None)
+    assert stage.heard.said[-1] == "unknown False"
+    assert stage.heard.results[0].kind is Kind.UNKNOWN
+
+
+async def test_an_idle_connection_that_the_peer_closed_costs_no_attempt(stage: Stage) -> None:
+    stage.until_ready()
+    stage.connections.obey(Dot(1, boottime() + 10))
+    stage.peer(b"250 ok\r\n")
+    stage.start()
+    stage.dialing.session.connection_lost(None)
+    assert stage.heard.said[-1] == "closed"
+
+
+async def test_a_closed_session_says_quit(stage: Stage) -> None:
+    stage.connections.obey(Close(1))
+    assert stage.wire.written == b"QUIT\r\n"
+    stage.dialing.session.connection_lost(None)
+    assert stage.heard.said == ["opened"]
