@@ -21,7 +21,6 @@ _TAG_START = re.compile("</?[a-zA-Z]")
 # Possessive throughout: each tag is tried once. A tag that never closes swallows the rest, as it does in browsers.
 _TAG = re.compile(r"</?([a-zA-Z][^\s/>]*+)((?:[^\"'>]++|\"[^\"]*+\"|'[^']*+')*+)>")
 _ATTRIBUTE = re.compile(r"([^\s\"'>/=]++)(?:\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\s\"'>]++)))?+")
-_BREAKS = re.compile(r"\n{3,}")
 
 _RAW = frozenset(("script", "style", "title", "textarea", "template", "noscript"))
 _BLOCK = frozenset(
@@ -95,7 +94,9 @@ def text_of(source: str, *, templated: bool) -> str:
         elif token.name == "img" and (span := _attribute(token, "alt")):
             lines.append(_text(masked, source, *span))
     text = "\n".join(map(str.strip, "".join(lines).split("\n")))
-    return _BREAKS.sub("\n\n", text).strip() + "\n"
+    while "\n\n\n" in text:
+        text = text.replace("\n\n\n", "\n\n")
+    return text.strip() + "\n"
 
 
 def _masked(source: str) -> str:
