@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import structlog
 
-from schemas import ids
 from schemas.lanes import MessageQueue
 from sinks.smtp import dns, intake, journal
 from sinks.smtp.bodies import BodyReader
@@ -32,9 +31,9 @@ from sinks.smtp.knowledge import Knowledge
 from sinks.smtp.membership import Membership
 from sinks.smtp.policy import Policy
 from sinks.smtp.pressroom import Pressroom, Printed
-from sinks.smtp.queue import Relaned
-from sinks.smtp.reporting import Facts, Tallies, learned
+from sinks.smtp.reporting import Facts, Tallies
 from sinks.smtp.routing import Route
+from sinks.smtp.sites import Sites, lane_for, misplaced
 from sinks.smtp.state import Result
 from topics import admin
 from topics.errors import Broken
@@ -55,7 +54,6 @@ _TALLY_S: Final = 1.0
 _STUCK_S: Final = 2.0  # a transaction that takes longer: Kafka is away, and what starts now could not get its dot
 _HUNG_S: Final = 45.0
 _VIEWS_S: Final = 60.0
-_TOLD: Final = 100_000
 _SPARE_S: Final = 15.0  # without a partition after this long, the worker is a spare one, and ready
 
 log = structlog.get_logger(__name__)
@@ -77,6 +75,7 @@ class Agent:
         self._publisher = Publisher(config.cluster, f"smtp/{config.instance}")
         self._facts = Facts(self._publisher, self._threadsafe(self._on_acks))
         self._tallies = Tallies(config.instance)
+        self._sites = Sites(self._knowledge.site, self._publisher)
         self._partitions = 0
         rules = Rules(
             admit=self._knowledge.admit,
@@ -123,7 +122,6 @@ class Agent:
         self._timer: asyncio.TimerHandle | None = None
         self._last_size = 0
         self._obeying = False
-        self._told_sites: dict[str, str] = {}
 
     def _threadsafe(self, call: Callable[..., None]) -> Callable[..., None]:
         loop = self._loop
@@ -228,22 +226,10 @@ class Agent:
 
     def misplaced(self, session: int, command: MessageQueue, route: Route) -> bool:
         domain = command.recipient_domain
-        if self._knowledge.site(domain) != route.site and self._told_sites.get(domain) != route.site:
-            if len(self._told_sites) > _TOLD:
-                self._told_sites.clear()  # by now the view has them
-            self._told_sites[domain] = route.site
-            self._publisher.publish(learned(domain, route, datetime.now(UTC)))
-        if route.site == command.site or command.moved_from:
+        self._sites.learn(domain, route)
+        if not misplaced(command, route):
             return False
-
-        def to(other: MessageQueue) -> Relaned | None:
-            if other.recipient_domain != domain or other.moved_from:
-                return None
-            moved = other.model_copy(update={"site": route.site, "provider": route.provider, "shard": 0})
-            number = ids.lane_partition(moved.pool, moved.site, moved.shard, self._partitions)
-            return Relaned(number, False, moved.key, moved)
-
-        gone = self._owner.reroute(session, to, time.time())
+        gone = self._owner.reroute(session, lane_for(domain, route, self._partitions), time.time())
         self._after()
         return gone
 

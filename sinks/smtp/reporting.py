@@ -1,7 +1,7 @@
-"""What leaves the queue owner as events: facts with their acknowledgements, tallies, learned sites.
+"""What leaves the queue owner as events: facts with their acknowledgements, and tallies.
 
-Facts are owed: the core hears of each ticket when all its facts are acked, or that one failed. Tallies and sites are
-not: they steer, and a crash may lose a second of them.
+Facts are owed: the core hears of each ticket when all its facts are acked, or that one failed. Tallies are not:
+they steer, and a crash may lose a second of them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from confluent_kafka import KafkaError
 
 from schemas.lanes import MessageQueue
 from schemas.operations import TallyCounted
-from schemas.state import SiteLearned
 from sinks.smtp.commands import Publish
-from sinks.smtp.routing import Route
 from sinks.smtp.state import Kind, Result
 from topics.errors import Later
 from topics.publisher import Publisher
@@ -107,14 +105,3 @@ class Tallies:
                     counts=dict(counts),
                 )
             )
-
-
-def learned(domain: str, route: Route, now: datetime) -> SiteLearned:
-    return SiteLearned.from_cause(
-        f"{domain}/{route.site}/{now.isoformat()}",
-        occurred_at=now,
-        domain=domain,
-        site=route.site,
-        provider=route.provider,
-        mx_hosts=route.mx_hosts,
-    )

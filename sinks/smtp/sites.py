@@ -1,0 +1,61 @@
+"""What connecting teaches about domains: which site takes their mail, and which lane that mail belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from schemas import ids
+from schemas.lanes import MessageQueue
+from schemas.state import SiteLearned
+from sinks.smtp.queue import Relaned
+from sinks.smtp.routing import Route
+from topics.publisher import Publisher
+
+_TOLD: Final = 100_000
+
+
+class Sites:
+    def __init__(self, known: Callable[[str], str | None], publisher: Publisher) -> None:
+        """`known`: the site of a domain as `mail.sites` has it."""
+        self._known = known
+        self._publisher = publisher
+        self._told: dict[str, str] = {}  # what the view may not show yet
+
+    def learn(self, domain: str, route: Route) -> None:
+        """Publish it, unless that is known, or said already."""
+        if self._known(domain) == route.site or self._told.get(domain) == route.site:
+            return
+        if len(self._told) > _TOLD:
+            self._told.clear()  # by now the view has them
+        self._told[domain] = route.site
+        now = datetime.now(UTC)
+        self._publisher.publish(
+            SiteLearned.from_cause(
+                f"{domain}/{route.site}/{now.isoformat()}",
+                occurred_at=now,
+                domain=domain,
+                site=route.site,
+                provider=route.provider,
+                mx_hosts=route.mx_hosts,
+            )
+        )
+
+
+def misplaced(command: MessageQueue, route: Route) -> bool:
+    """Whether it belongs to another lane. A message moves once: domains whose answers change would send it round."""
+    return command.site != route.site and not command.moved_from
+
+
+def lane_for(domain: str, route: Route, partitions: int) -> Callable[[MessageQueue], Relaned | None]:
+    """Where a message goes, if it is of this domain and misplaced; else None."""
+
+    def target(command: MessageQueue) -> Relaned | None:
+        if command.recipient_domain != domain or not misplaced(command, route):
+            return None
+        moved = command.model_copy(update={"site": route.site, "provider": route.provider, "shard": 0})
+        number = ids.lane_partition(moved.pool, moved.site, moved.shard, partitions)
+        return Relaned(number, False, moved.key, moved)
+
+    return target
