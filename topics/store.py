@@ -126,9 +126,7 @@ def _committed(consumer: Consumer, admin: AdminClient, places: dict[Topic, Topic
         if answer.error is not None:
             raise KafkaException(answer.error)
         # A group that has committed nothing begins at the first record that there is.
-        found[topic] = (
-            answer.offset if answer.offset != OFFSET_INVALID else _offset(admin, place, _EARLIEST)
-        )
+        found[topic] = answer.offset if answer.offset != OFFSET_INVALID else _offset(admin, place, _EARLIEST)
     return found
 
 

@@ -249,9 +249,7 @@ class Internet(Table):
 
     def mx_suffixes_by_provider(self) -> dict[str, list[str]]:
         """What each provider's MX hosts end in: how a sender may know them."""
-        return {
-            p.name: sorted({"." + ".".join(host.name.split(".")[-2:]) for host in p.hosts}) for p in self.provider
-        }
+        return {p.name: sorted({"." + ".".join(host.name.split(".")[-2:]) for host in p.hosts}) for p in self.provider}
 
     def odd_domains(self) -> dict[str, list[str]]:
         """The special domains, by kind."""

@@ -156,9 +156,7 @@ class Worker:
 
 
 def reader(cluster: Cluster, **settings: Any) -> Consumer:
-    return cluster.consumer(
-        "look", "look", **{"enable.partition.eof": True, "group.protocol": "classic", **settings}
-    )
+    return cluster.consumer("look", "look", **{"enable.partition.eof": True, "group.protocol": "classic", **settings})
 
 
 def read(cluster: Cluster, topic: Topic, isolation: str = "read_committed") -> list[Any]:

@@ -721,9 +721,7 @@ class TestAdmission:
         assert world.types() == ["message.suppressed"]
 
     def test_may_hold_a_message(self) -> None:
-        world = World(
-            rules=Rules(admit=lambda command, now: GO if now > START + 50 else Wait(START + 60, "suspended"))
-        )
+        world = World(rules=Rules(admit=lambda command, now: GO if now > START + 50 else Wait(START + 60, "suspended")))
         world.add("one")
         world.settle()
         assert world.types() == ["attempt.held"]

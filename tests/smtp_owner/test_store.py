@@ -197,5 +197,3 @@ class TestJournal:
         assert restored(cluster).values == {}
         writer.journal.close()
         del left
-
-
