@@ -90,6 +90,17 @@ def kill(stack: Stack, service: str) -> Callable[[], None]:
     return disturb
 
 
+def test_a_campaign_published_twice_is_delivered_once(stack: Stack, ask: Questions) -> None:
+    campaign = Campaign(stack)
+
+    def again() -> None:
+        with Publisher(wiring.cluster(stack.settings), "test") as publisher:
+            campaign.mailing.publish(publisher, lambda: None)
+
+    campaign.run(again)
+    judged(campaign, ask)
+
+
 @pytest.mark.parametrize("service", ["smtp", "plan", "clickhouse", "suppress", "engage", "clickhouse-server"])
 def test_a_process_is_killed(stack: Stack, ask: Questions, service: str) -> None:
     campaign = Campaign(stack)
