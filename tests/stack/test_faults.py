@@ -98,6 +98,16 @@ def test_a_campaign_published_twice_is_delivered_once(stack: Stack, ask: Questio
             campaign.mailing.publish(publisher, lambda: None)
 
     campaign.run(again)
+    repeated = (
+        "SELECT uniqExact(message_id) AS messages FROM v_message_timeline "
+        "WHERE type = 'message.duplicate' AND has({ids:Array(String)}, message_id)"
+    )
+    ids = list(campaign.figures.by_message())
+    wait_until(
+        lambda: ask.rows(repeated, ids=ids)[0]["messages"] == campaign.mailing.total,
+        timeout=120,
+        what="every repeat to be dropped",
+    )
     judged(campaign, ask)
 
 
