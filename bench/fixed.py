@@ -109,6 +109,7 @@ class Fixed:
             State(phase, False, 7, self._planned.queue.key, 1, 1, 2, 3, 4, result)
             for phase, result in ((Phase.SENDING, None), (Phase.ENDED, self._result), (Phase.DONE, None))
         ]
+        self._owed = facts.owed(self._planned.queue, self._states[1])
         self._facts = [
             (MESSAGES, codec.encode(self._planned.accepted, source="plan")),
             *zip((ATTEMPTS, MESSAGES), self._encoded_facts(), strict=True),
@@ -194,10 +195,9 @@ class Fixed:
         )
 
     def _encoded_facts(self) -> list[codec.Encoded]:
-        owed = facts.owed(self._planned.queue, self._states[1])
         return [
             codec.encode(fact.model_copy(update={"recorded_at": _NOW + timedelta(seconds=1)}), source="smtp/1")
-            for fact in owed
+            for fact in self._owed
         ]
 
     def _fresh_owner(self) -> Owner:

@@ -51,7 +51,7 @@ def steps(fixed: Fixed) -> list[Step]:
         Step("sign.rsa", "headers and RSA-2048, body hash apart", fixed.sign_rsa, 5),
         Step("sign.ed25519", "headers and Ed25519, body hash apart", fixed.sign_ed25519, counted=False),
         Step("session", "the dialogue with a peer, on no socket", fixed.session),
-        Step("facts", "attempt and end, as records", fixed.facts),
+        Step("facts", "attempt and end, as records; to make them is in `queue`", fixed.facts),
         Step("journal", "three states as records, within `queue` too", fixed.encode_states, counted=False),
         Step("sink.row", "accepted, attempt and end as rows", fixed.rows),
     ]
