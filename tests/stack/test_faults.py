@@ -102,9 +102,11 @@ def test_a_campaign_published_twice_is_delivered_once(stack: Stack, ask: Questio
         "SELECT uniqExact(message_id) AS messages FROM v_message_timeline "
         "WHERE type = 'message.duplicate' AND has({ids:Array(String)}, message_id)"
     )
-    ids = list(campaign.figures.by_message())
+    # What was suppressed before its domain was routed is known on another lane than the repeat: it ends there once
+    # more, by the same fact.
+    ids = [message_id for message_id, status in campaign.figures.by_message().items() if status != "suppressed"]
     wait_until(
-        lambda: ask.rows(repeated, ids=ids)[0]["messages"] == campaign.mailing.total,
+        lambda: ask.rows(repeated, ids=ids)[0]["messages"] == len(ids),
         timeout=120,
         what="every repeat to be dropped",
     )
