@@ -235,14 +235,15 @@ def test_urgent_records_overtake_a_backlog(stage: Stage) -> None:
 
     def handle(records: Sequence[Record]) -> None:
         if not order:
-            stage.send(SENDS, *numbered(500))
+            stage.send(SENDS, *numbered(3_000))
             stage.send(SENDS_URGENT, *((b"u%d" % n, b"%d" % n) for n in range(20)))
         order.extend(record.topic for record in records)
 
     stage.run([SENDS, SENDS_URGENT], handle, batch=10)
     stage.send(SENDS, (b"k", b"first"))
-    wait_until(lambda: len(order) == 521)
-    assert max(index for index, name in enumerate(order) if name == SENDS_URGENT.name) < 400
+    wait_until(lambda: len(order) == 3_021, timeout=90)
+    # Behind one another they would come last; how soon they are fetched is the machine's affair.
+    assert max(index for index, name in enumerate(order) if name == SENDS_URGENT.name) < 2_900
 
 
 def test_members_share_the_partitions_and_a_leaver_s_are_taken_over(stage: Stage) -> None:
