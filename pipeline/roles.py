@@ -60,15 +60,18 @@ def _plan(settings: Settings, ready: Ready) -> None:
 
 
 def _smtp(settings: Settings, ready: Ready) -> None:
+    from pipeline.dkim_watch import KeyWatch
     from sinks.smtp import agent
     from sinks.smtp.policy import Limits
     from sinks.smtp.routing import PROVIDERS
 
+    keys = KeyWatch(settings.secrets_folder, lambda: wiring.signers(settings))
+    keys.start()
     config = agent.SmtpConfig(
         cluster=wiring.cluster(settings),
         tenants=settings.tenants,
         keyring=wiring.keyring(settings),
-        signers=wiring.signers(settings),
+        signers=keys.signers,
         reach=wiring.reach(settings),
         nameservers=wiring.nameservers(settings),
         ehlo_name=settings.delivery.ehlo_name,

@@ -3,7 +3,7 @@
 recipient.key   HMAC secret of recipient ids. Losing it cuts the history of every person in two: back it up.
 tokens/NAME.key keys of the signed links and return paths; the last name in sorted order signs, all open.
 clickhouse.password, reader.password
-dkim/DOMAIN/SELECTOR.pem   private keys that sign the domain's mail
+dkim/       private keys that sign mail: dkim_keys.py
 """
 
 from __future__ import annotations
@@ -12,10 +12,6 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # most roles sign nothing, and cryptography takes long to load
-    from sinks.smtp.dkim import Key
 
 
 class SecretError(Exception):
@@ -32,24 +28,6 @@ def token_keys(folder: Path) -> dict[str, bytes]:
     if not tokens.exists():
         _bytes(tokens / "a.key")
     return {path.stem: _bytes(path) for path in sorted(tokens.glob("*.key"))}
-
-
-def dkim_keys(folder: Path, domain: str) -> list[Key]:
-    """The keys of a sending domain, by selector; none until they are made."""
-    from sinks.smtp.dkim import load_key
-
-    return [load_key(path, path.stem) for path in sorted((folder / "dkim" / domain).glob("*.pem"))]
-
-
-def make_dkim_keys(folder: Path, domain: str) -> None:
-    """An RSA and an Ed25519 key for a domain that has none."""
-    from sinks.smtp.dkim import Algorithm, create_key_file
-
-    place = folder / "dkim" / domain
-    if not any(place.glob("*.pem")):
-        place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        create_key_file(place / "e1.pem", "e1", Algorithm.ED25519)
-        create_key_file(place / "r1.pem", "r1", Algorithm.RSA)
 
 
 def password(folder: Path, name: str) -> str:

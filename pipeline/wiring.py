@@ -83,28 +83,38 @@ def reach(settings: Settings) -> Reach:
 
 
 def signers(settings: Settings) -> dict[str, Signer | None]:
-    """By From domain; None where there is no key yet, and mail goes unsigned."""
-    from sinks.smtp.dkim import Signer
+    """By From domain, and by `tenant/domain` where a tenant has keys of its own; None where there is no key yet, and
+    mail goes unsigned.
+    """
+    from pipeline import dkim_keys
+    from sinks.smtp.dkim import DkimError, Signer
 
     found: dict[str, Signer | None] = {}
-    for tenant in settings.tenants.values():
-        for domain in tenant.sending_domains:
-            keys = secrets.dkim_keys(settings.secrets_folder, domain)
-            if not keys:
-                _log.warning("no_dkim_key", domain=domain, folder=str(settings.secrets_folder / "dkim" / domain))
-            found[domain] = Signer(keys) if keys else None
+    folder = settings.secrets_folder
+    try:
+        for tenant in settings.tenants.values():
+            for domain in tenant.sending_domains:
+                keys = dkim_keys.signing_keys(folder, domain)
+                found[domain] = Signer(keys) if keys else None
+                if own := dkim_keys.signing_keys(folder, domain, tenant.name):
+                    found[f"{tenant.name}/{domain}"] = Signer(own)
+                elif not keys:
+                    _log.warning("no_dkim_key", domain=domain, folder=str(folder / "dkim" / domain))
+    except (DkimError, OSError) as error:
+        raise SettingsError(str(error)) from None
     return found
 
 
 def sender_records(settings: Settings) -> dict[str, str]:
     """The TXT records that an operator publishes for the sending domains: DKIM, DMARC; by name."""
+    from pipeline import dkim_keys
     from sinks.smtp.dkim import txt_record
 
     records: dict[str, str] = {}
     for tenant in settings.tenants.values():
         for domain in tenant.sending_domains:
             records[f"_dmarc.{domain}"] = f"v=DMARC1; p=none; rua=mailto:postmaster@{tenant.return_path_domain}"
-            for key in secrets.dkim_keys(settings.secrets_folder, domain):
+            for key in dkim_keys.signing_keys(settings.secrets_folder, domain):
                 records[f"{key.selector}._domainkey.{domain}"] = txt_record(key)
     return records
 

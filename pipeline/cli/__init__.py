@@ -27,6 +27,7 @@ COMMANDS = {  # in the order of the help: the module below this package that reg
     "sql": "data",
     "topics": "topics",
     "schema": "schema",
+    "dkim": "dkim",
     "clean": "clean",
 }
 

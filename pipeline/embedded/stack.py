@@ -27,7 +27,7 @@ from typing import Any, Literal
 import structlog
 import tomli_w
 
-from pipeline import secrets, wiring
+from pipeline import dkim_keys, secrets, wiring
 from pipeline.embedded.claim import claimed
 from pipeline.embedded.kafka import EmbeddedKafka, KafkaPlan, KafkaStartFailed, prepare
 from pipeline.embedded.ports import remembered_ports
@@ -95,7 +95,7 @@ class Stack:
             self._keeper = threading.Thread(target=self._keep_brokers, name="brokers", daemon=True)
             self._keeper.start()
         self.settings = self._write_settings(ports)
-        secrets.make_dkim_keys(self.settings.secrets_folder, SENDING_DOMAIN)
+        dkim_keys.make_first(self.settings.secrets_folder, SENDING_DOMAIN)
         say("topics")
         admin.apply(wiring.cluster(self.settings), admin.Profile.EMBEDDED)
         say(f"{len(ROLES)} roles")

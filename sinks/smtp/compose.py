@@ -69,8 +69,8 @@ class Composer:
         signers: Mapping[str, Signer | None],
         campaign: Callable[[str], CampaignSet | None],
     ) -> None:
-        """`signers` by From domain; None: mail of that domain goes unsigned. `campaign` finds by
-        `tenant/campaign_id`.
+        """`signers` by From domain, or by `tenant/domain` for a tenant's own; None: mail of that domain goes unsigned.
+        It may change while it is in use. `campaign` finds by `tenant/campaign_id`.
         """
         self._tenants = tenants
         self._keyring = keyring
@@ -106,7 +106,8 @@ class Composer:
         if domain not in self._signers:
             raise _Missing("no_signing_key")
         rendered = mail.content.render(variables, self._context(command, tenant, mail, recipient))
-        return self._sealed(command, tenant, recipient, rendered, self._signers[domain], domain)
+        signer = self._signers.get(f"{tenant.name}/{domain}") or self._signers[domain]
+        return self._sealed(command, tenant, recipient, rendered, signer, domain)
 
     def _sealed(
         self,

@@ -21,7 +21,7 @@ class SmtpConfig:
     cluster: Cluster
     tenants: Mapping[str, Tenant]
     keyring: Keyring
-    signers: Mapping[str, Signer | None]  # by From domain; None: unsigned
+    signers: Mapping[str, Signer | None]  # by From domain or tenant/domain; None: unsigned
     reach: Reach
     nameservers: tuple[tuple[str, int], ...]
     ehlo_name: str
