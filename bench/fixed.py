@@ -76,7 +76,7 @@ class Fixed:
         self._planned = planned[0]
         self._lane = codec.encode(self._planned.queue, source="plan")
         self._records = [
-            LaneRecord(False, offset, each.queue.key, each.queue, 11_000) for offset, each in enumerate(planned)
+            LaneRecord(False, offset, each.queue.key, each.queue, bytes(11_000)) for offset, each in enumerate(planned)
         ]
         self._rsa = Signer([Key("r1", rsa.generate_private_key(public_exponent=65537, key_size=2048))])
         self._ed25519 = Signer([Key("e1", ed25519.Ed25519PrivateKey.generate())])

@@ -148,4 +148,4 @@ def _stub(entry: Entry) -> LaneRecord:
         accepted_at=accepted,
         expires_at=datetime.fromtimestamp(entry.expires_at, UTC),
     )
-    return LaneRecord(entry.urgent, entry.offset >> 1, entry.site.lane, command, 0)
+    return LaneRecord(entry.urgent, entry.offset >> 1, entry.site.lane, command, b"")

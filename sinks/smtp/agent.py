@@ -22,7 +22,6 @@ from sinks.smtp import dns, intake, journal
 from sinks.smtp.bodies import BodyReader
 from sinks.smtp.clock import boottime
 from sinks.smtp.commands import Bodies, Command, Drained, Fetch, Publish, Rules
-from sinks.smtp.compose import Composer
 from sinks.smtp.config import SmtpConfig
 from sinks.smtp.connections import Connections
 from sinks.smtp.core import Depth, Owner
@@ -30,7 +29,8 @@ from sinks.smtp.dialer import Dialer, Identity
 from sinks.smtp.knowledge import Knowledge
 from sinks.smtp.membership import Membership
 from sinks.smtp.policy import Policy
-from sinks.smtp.pressroom import Pressroom, Printed
+from sinks.smtp.press import Printed, Setup
+from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.reporting import Facts, Tallies
 from sinks.smtp.routing import Route
 from sinks.smtp.sites import Sites, lane_for, misplaced
@@ -88,8 +88,13 @@ class Agent:
         )
         self._owner = Owner(rules)
         self._owner.pause()  # until the views are fresh
-        composer = Composer(config.tenants, config.keyring, config.signers, self._knowledge.campaign)
-        self._press = Pressroom(composer.compose, self._threadsafe(self._on_printed), config.signing_threads)
+        self._press = Pressroom(
+            Setup(config.tenants, config.keyring, config.signers),
+            self._knowledge.campaign,
+            self._on_printed,
+            self._fail,
+            config.presses,
+        )
         self._connections = Connections(
             self,
             dns.Router(
@@ -160,7 +165,7 @@ class Agent:
         await asyncio.to_thread(self._journal.open)
         if not await asyncio.to_thread(self._knowledge.wait_ready, _VIEWS_S):
             raise Broken("the views could not be read")
-        self._press.start()
+        await self._press.start()
         self._bodies.start()
         self._intake.start()
         self._loop.call_later(_SPARE_S, self._say_ready)
@@ -174,7 +179,8 @@ class Agent:
     async def _close(self) -> None:
         await self._membership.close()
         await self._connections.close()
-        for close in (self._journal.close, self._bodies.close, self._press.close, self._knowledge.close):
+        await self._press.close()
+        for close in (self._journal.close, self._bodies.close, self._knowledge.close):
             await asyncio.to_thread(close)
         await asyncio.to_thread(self._publisher.close)
 
@@ -250,11 +256,13 @@ class Agent:
         self._owner.closed(session, time.time())
         self._after()
 
-    # The other threads
+    # The processes that compose
 
     def _on_printed(self, printed: Printed) -> None:
         self._connections.printed(printed)
         self._after()
+
+    # The other threads
 
     def _on_acks(self) -> None:
         now = time.time()

@@ -122,7 +122,7 @@ class BodyReader:
                 except ValueError:
                     command = None  # it could be read when it was taken in; gone for us
                 if isinstance(command, MessageQueue):
-                    found.append(LaneRecord(urgent, record.offset, command.key, command, len(record.value or b"")))
+                    found.append(LaneRecord(urgent, record.offset, command.key, command, record.value or b""))
             return record.offset + 1
         if error.code() == KafkaError._PARTITION_EOF:
             return message.offset() or 0

@@ -30,7 +30,7 @@ class Start:
 
     session: int
     attempt: int
-    command: MessageQueue
+    record: LaneRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,12 @@
 """From a lane's command to the bytes that go over the wire: content, links, signature, envelope.
 
-Decides what a message of ours looks like as a whole; its parts are content.py's, dkim.py's and schemas.tokens'. Called
-from several threads: RSA lets go of the GIL. What cannot be written ends the message (`Unsendable`); what is only
-missing here and now (a campaign that the view does not know yet, a key) holds it (`Missing`). Neither text quotes
-content or address.
+Decides what a message of ours looks like as a whole; its parts are content.py's, dkim.py's and schemas.tokens'. What
+cannot be written ends the message (`Unsendable`); what is only missing here and now (a campaign that is not known
+yet, a key) holds it (`Missing`). Neither text quotes content or address.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -77,7 +75,6 @@ class Composer:
         self._signers = signers
         self._campaign = campaign
         self._compiled: OrderedDict[str, _Campaign] = OrderedDict()
-        self._compiling = threading.Lock()
         self._hashed: tuple[bytes, bytes] = (b"", b"")  # the last body, and its hash
 
     def compose(self, command: MessageQueue) -> Composition:
@@ -165,18 +162,17 @@ class Composer:
         if campaign is None:
             raise _Missing("unknown_campaign")
         version = f"{campaign.event_id}/{command.stream}"
-        with self._compiling:
-            compiled = self._compiled.get(version)
-            if compiled is None:
-                from_ = parse_mailbox(campaign.from_)
-                bulk = _bulk(command, from_)
-                compiled = self._compiled[version] = _Campaign(
-                    compile_content(campaign.subject_template, campaign.html, campaign.text, bulk=bulk),
-                    from_,
-                    parse_mailbox(campaign.reply_to) if campaign.reply_to else None,
-                )
-                if len(self._compiled) > _COMPILED:
-                    self._compiled.popitem(last=False)
+        compiled = self._compiled.get(version)
+        if compiled is None:
+            from_ = parse_mailbox(campaign.from_)
+            bulk = _bulk(command, from_)
+            compiled = self._compiled[version] = _Campaign(
+                compile_content(campaign.subject_template, campaign.html, campaign.text, bulk=bulk),
+                from_,
+                parse_mailbox(campaign.reply_to) if campaign.reply_to else None,
+            )
+            if len(self._compiled) > _COMPILED:
+                self._compiled.popitem(last=False)
         return compiled
 
 

@@ -33,5 +33,5 @@ class SmtpConfig:
     limits: Limits = field(default_factory=Limits)
     sessions: int = 500
     retry_scale: float = 1.0
-    signing_threads: int = 2
+    presses: int = 2  # processes that compose and sign
     queue_limit: int = 1_500_000  # messages; beyond it the lanes wait

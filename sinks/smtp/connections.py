@@ -20,7 +20,9 @@ from sinks.smtp.compose import Composed, Missing, Unsendable
 from sinks.smtp.dialer import Dialer, Endpoint, Identity, TlsMode
 from sinks.smtp.dialogue import Envelope
 from sinks.smtp.outcome import Accepted, Broken, Cause, Outcome, Stage
-from sinks.smtp.pressroom import Pressroom, Printed
+from sinks.smtp.press import Printed
+from sinks.smtp.pressroom import Pressroom
+from sinks.smtp.queue import LaneRecord
 from sinks.smtp.results import Attempt, result_of, unroutable
 from sinks.smtp.routing import Permanent, Route, Temporary
 from sinks.smtp.session import Session
@@ -85,8 +87,8 @@ class Connections:
             case Open(number, _, message):
                 link = self._links[number] = _Link(number, message)
                 link.opening = asyncio.get_running_loop().create_task(self._open(link))
-            case Start(number, _, message):
-                self._start(self._links[number], message)
+            case Start(number, _, record):
+                self._start(self._links[number], record)
             case Dot(number, not_after):
                 self._dot(self._links[number], not_after)
             case Drop(number):
@@ -166,15 +168,15 @@ class Connections:
 
     # Messages
 
-    def _start(self, link: _Link, command: MessageQueue) -> None:
-        link.command = command
+    def _start(self, link: _Link, record: LaneRecord) -> None:
+        link.command = record.command
         link.envelope = None
         link.started = time.time()
         link.used += 1
         self._order += 1
         link.order = self._order
         self._orders[self._order] = link
-        self._press.order(self._order, command)
+        self._press.order(self._order, record)
 
     def _send(self, link: _Link, envelope: Envelope, wire: bytes) -> None:
         session = link.session

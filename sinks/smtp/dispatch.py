@@ -178,7 +178,7 @@ class Dispatch:
         assert entry.body is not None
         session.stage = Stage.TRANSFER
         session.sent += 1
-        self._out.append(Start(session.number, entry.attempts, entry.body.command))
+        self._out.append(Start(session.number, entry.attempts, entry.body))
 
     def opened(self, session: Session, now: float) -> None:
         session.site.opening -= 1

@@ -59,6 +59,11 @@ class Key:
         if isinstance(self.private, rsa.RSAPrivateKey) and self.private.key_size < _RSA_MINIMUM:
             raise DkimError(f"the RSA key of selector {self.selector} is shorter than {_RSA_MINIMUM} bits")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """A key object of OpenSSL has no copy: for another process of ours it goes as DER."""
+        form = (serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        return _from_der, (self.selector, self.private.private_bytes(*form))
+
     @property
     def algorithm(self) -> Algorithm:
         return Algorithm.RSA if isinstance(self.private, rsa.RSAPrivateKey) else Algorithm.ED25519
@@ -68,6 +73,12 @@ class Key:
             return self.private.sign(digest, padding.PKCS1v15(), utils.Prehashed(SHA256()))
         # RFC 8463 section 3: Ed25519 signs the SHA-256 of the data, not the data.
         return self.private.sign(digest)
+
+
+def _from_der(selector: str, der: bytes) -> Key:
+    private = serialization.load_der_private_key(der, password=None)
+    assert isinstance(private, PrivateKey)
+    return Key(selector, private)
 
 
 class Signer:

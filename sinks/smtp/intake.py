@@ -243,7 +243,7 @@ class Intake:
                 skipped.append(Skipped(record.partition, urgent, record.offset))
                 continue
             both = records.setdefault(record.partition, ([], []))
-            both[urgent].append(LaneRecord(urgent, record.offset, command.key, command, len(record.value or b"")))
+            both[urgent].append(LaneRecord(urgent, record.offset, command.key, command, record.value or b""))
         self._dead.passed(len(messages))
         if skipped:
             self._publisher.flush()  # its offset may be committed from now on

@@ -22,13 +22,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class LaneRecord:
-    """A command as it stands on a lane. `size`: bytes of its value."""
+    """A command as it stands on a lane; `value` is what it was read from."""
 
     urgent: bool
     offset: int
     lane: str  # the record's key: pool/site#shard
     command: MessageQueue
-    size: int
+    value: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.value)
 
 
 class Entry:

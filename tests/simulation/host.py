@@ -106,4 +106,4 @@ class Host:
 
 
 def lane_record(urgent: bool, record: Record) -> LaneRecord:
-    return LaneRecord(urgent, record.offset, record.key, record.value, 700)
+    return LaneRecord(urgent, record.offset, record.key, record.value, bytes(700))

@@ -77,8 +77,8 @@ class Worker(Membership):
         match command:
             case Open(session):
                 self._open(session, command.command)
-            case Start(session, attempt, message):
-                self._start(session, attempt, message)
+            case Start(session, attempt, record):
+                self._start(session, attempt, record.command)
             case Dot(session, not_after):
                 wire = self.wires[session]
                 self.post(lambda: self.dot(wire, not_after) if wire.open else None)

@@ -16,6 +16,7 @@ from sinks.smtp.connections import Connections
 from sinks.smtp.dialer import Dialer, Identity, TlsMode
 from sinks.smtp.dialogue import Envelope, Features
 from sinks.smtp.pressroom import Pressroom
+from sinks.smtp.queue import LaneRecord
 from sinks.smtp.routing import Hop, Route
 from sinks.smtp.session import Session, SessionInfo, Timeouts
 from sinks.smtp.state import Kind, Result
@@ -23,6 +24,7 @@ from tests.smtp_owner.world import command
 from tests.waiting import until_async
 
 ANN = command("ann")
+RECORD = LaneRecord(False, 0, ANN.key, ANN, b"")
 
 
 class Wire(asyncio.Transport):
@@ -101,7 +103,7 @@ class Stage:
         dialer, press = cast(Dialer, self.dialing), cast(Pressroom, self)
         self.connections = Connections(self.heard, route, dialer, Identity("mta.test"), TlsMode.NONE, press, "1")
 
-    def order(self, number: int, command: MessageQueue) -> None:
+    def order(self, number: int, record: LaneRecord) -> None:
         self.orders.append(number)
 
     @property
@@ -116,7 +118,7 @@ class Stage:
         await until_async(lambda: self.heard.said, what="the opening")
 
     def start(self) -> None:
-        self.connections.obey(Start(1, 1, ANN))
+        self.connections.obey(Start(1, 1, RECORD))
         envelope = Envelope("b+token@bounces.brand.test", "ann@a.test", 10)
         self.connections.printed([(self.orders[-1], Composed(envelope, b"Subject: x\r\n\r\n"))])
 
@@ -156,7 +158,7 @@ async def test_what_a_dropped_session_says_is_not_passed_on(stage: Stage) -> Non
 
 
 async def test_a_message_composed_for_a_dropped_session_goes_nowhere(stage: Stage) -> None:
-    stage.connections.obey(Start(1, 1, ANN))
+    stage.connections.obey(Start(1, 1, RECORD))
     stage.connections.obey(Drop(1))
     stage.connections.printed([(stage.orders[-1], Composed(Envelope("", "ann@a.test"), b""))])
     assert b"MAIL" not in stage.wire.written

@@ -19,7 +19,7 @@ def one_connection(lane: str) -> Limits:
 
 
 def sent(world: World) -> list[str]:
-    return [each.command.idempotency_key for each in world.started.values()]
+    return [each.record.command.idempotency_key for each in world.started.values()]
 
 
 def deliver_all(world: World) -> None:

@@ -118,7 +118,7 @@ class History(RuleBasedStateMachine):
             self.world.owner.late(session)
             self.world.obey()
             return
-        message_id = self.world.started[session].command.message_id
+        message_id = self.world.started[session].record.command.message_id
         state = decode(self.log.states[key_of(message_id)])
         assert state.phase is Phase.SENDING
         assert state.attempts == self.world.started[session].attempt
@@ -170,7 +170,7 @@ class History(RuleBasedStateMachine):
         if self.flight is not None:
             self.commit()
         for session in list(self.world.dots):
-            self.dots[self.world.started[session].command.message_id] += session not in self.written
+            self.dots[self.world.started[session].record.command.message_id] += session not in self.written
             self.written.discard(session)
             self.world.outcome(session, Kind.DELIVERED)
         while self.world.commit():
@@ -214,7 +214,7 @@ class History(RuleBasedStateMachine):
             self.world.ready()
             self.world.commit()
             for session in list(self.world.dots):
-                self.dots[self.world.started[session].command.message_id] += 1
+                self.dots[self.world.started[session].record.command.message_id] += 1
                 self.world.outcome(session, Kind.DELIVERED)
             for fact in self.world.facts:
                 self.facts[fact.event_id] = (fact.type, fact.message_id)

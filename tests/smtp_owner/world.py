@@ -19,6 +19,8 @@ from sinks.smtp.state import Kind, Phase, Result, State, decode
 START = 1_760_000_000.0
 DAY = 86_400.0
 
+HELLO = Inline(from_="news@brand.test", subject="Hello", text="Hello")
+
 
 def command(name: str, *, site: str = "a.test", expires: float = START + DAY, **fields: Any) -> MessageQueue:
     at = datetime.fromtimestamp(START, UTC)
@@ -32,10 +34,9 @@ def command(name: str, *, site: str = "a.test", expires: float = START + DAY, **
         recipient=f"{name}@a.test",
         idempotency_key=name,
         site=site,
-        content=Inline(from_="news@brand.test", subject="Hello", text="Hello"),
         accepted_at=at,
         expires_at=datetime.fromtimestamp(expires, UTC),
-        **{"stream": Stream.TRANSACTIONAL, **fields},
+        **{"stream": Stream.TRANSACTIONAL, "content": HELLO, **fields},
     )
 
 
@@ -53,7 +54,7 @@ class Log:
 
     def append(self, queued: MessageQueue, *, urgent: bool = False) -> LaneRecord:
         lane = ids.lane_key(queued.pool, queued.site, 0)
-        record = LaneRecord(urgent, len(self.lanes[urgent]), lane, queued, 500)
+        record = LaneRecord(urgent, len(self.lanes[urgent]), lane, queued, bytes(500))
         self.lanes[urgent].append(record)
         return record
 

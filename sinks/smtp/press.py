@@ -1,0 +1,136 @@
+"""Compose and sign in a process of its own: orders come in over a socket, finished messages go back, in order.
+
+    python -m sinks.smtp.press FD
+
+A frame is four bytes of length and a pickle: the peer is our own parent, and the socket has no name. First comes the
+`Setup`, then lists of `Order`; back go lists of (order's number, composition). It ends when the parent's end closes,
+and not by a signal: the parent drains first, also when a terminal sends its Ctrl-C to both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import structlog
+
+from schemas.lanes import MessageQueue
+from schemas.state import CampaignSet
+from schemas.tenant import Tenant
+from schemas.tokens import Keyring
+from sinks.smtp.compose import Composer, Composition, Unsendable
+from sinks.smtp.dkim import Signer
+
+BATCH: Final = 8  # messages after which what is finished goes back
+_CHUNK: Final = 256 * 1024
+_LENGTH: Final = 4  # bytes of a frame's length
+
+Printed = list[tuple[int, Composition]]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a composer knows, as its parameters."""
+
+    tenants: Mapping[str, Tenant]
+    keyring: Keyring
+    signers: Mapping[str, Signer | None]
+
+
+class Order(NamedTuple):
+    number: int
+    value: bytes  # of the lane's record
+    campaign: CampaignSet | None = None  # the first time that this process has to know it
+
+
+def framed(content: object) -> bytes:
+    data = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
+    return len(data).to_bytes(_LENGTH, "big") + data
+
+
+class Frames:
+    """Chunks of a stream in, whole frames out."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, chunk: bytes) -> list[Any]:
+        self._data += chunk
+        found = []
+        at = 0
+        while len(self._data) - at >= _LENGTH:
+            end = at + _LENGTH + int.from_bytes(self._data[at : at + _LENGTH], "big")
+            if len(self._data) < end:
+                break
+            found.append(pickle.loads(self._data[at + _LENGTH : end]))  # noqa: S301 - our own process wrote it
+            at = end
+        del self._data[:at]
+        return found
+
+
+class Press:
+    def __init__(self, setup: Setup) -> None:
+        self._campaigns: dict[str, CampaignSet] = {}
+        self._composer = Composer(setup.tenants, setup.keyring, setup.signers, self._campaigns.get)
+
+    def print(self, order: Order) -> Composition:
+        try:
+            if order.campaign is not None:
+                self._campaigns[order.campaign.key] = order.campaign
+            return self._composer.compose(MessageQueue.model_validate_json(order.value))
+        except Exception:
+            # A bug in rendering ends one message, not the process on which all others wait. No content in the log.
+            log.exception("compose_failed")
+            return Unsendable("internal error")
+
+
+def serve(peer: socket.socket) -> None:
+    """Until the parent's end closes."""
+    frames = Frames()
+    press: Press | None = None
+    while chunk := peer.recv(_CHUNK):
+        for content in frames.feed(chunk):
+            if press is None:
+                press = Press(content)
+            else:
+                _print(press, content, peer)
+
+
+def _print(press: Press, orders: list[Order], peer: socket.socket) -> None:
+    printed: Printed = []
+    for order in orders:
+        printed.append((order.number, press.print(order)))
+        if len(printed) == BATCH:
+            peer.sendall(framed(printed))
+            printed = []
+    if printed:
+        peer.sendall(framed(printed))
+
+
+def main() -> None:
+    for signal_ in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_, signal.SIG_IGN)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    # Without the parent nobody waits for what is being composed.
+    with socket.socket(fileno=int(sys.argv[1])) as peer, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        serve(peer)
+
+
+if __name__ == "__main__":
+    main()
