@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,8 +48,23 @@ def pss_mib(pid: int) -> float:
     return 0.0
 
 
+def family(pid: int) -> list[int]:
+    """The process and all that it has started, and they: the queue owner composes in processes of its own."""
+    found = [pid]
+    for each in found:
+        for listing in Path(f"/proc/{each}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                found += map(int, listing.read_text().split())
+    return found
+
+
 def cpu_of(pids: Mapping[str, int]) -> dict[str, float]:
-    return {name: cpu_seconds(pid) for name, pid in pids.items()}
+    return {name: sum(map(cpu_seconds, family(pid))) for name, pid in pids.items()}
+
+
+def memory_of(pids: Mapping[str, int]) -> dict[str, float]:
+    """MiB."""
+    return {name: sum(map(pss_mib, family(pid))) for name, pid in pids.items()}
 
 
 def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from datetime import datetime
 import orjson
 from confluent_kafka import Consumer, TopicPartition
 
-from bench.accounting import Machine, cpu_of, cpu_seconds, pss_mib, spent
+from bench.accounting import Machine, cpu_of, cpu_seconds, memory_of, spent
 from bench.internet import Internet
 from bench.parts import Running
 from bench.workload import Send
@@ -123,7 +123,7 @@ def run(parts: Running, world: Internet, sends: list[Send], rate: float | None =
         latency=_percentiles(latencies),
         cpu=spent(before, after),
         sink_cpu=cpu_seconds(world.sink.pid) - sink_before,
-        memory={name: pss_mib(pid) for name, pid in parts.pids.items()},
+        memory=memory_of(parts.pids),
         idle=idle,
     )
 
