@@ -69,6 +69,8 @@ def running(data: Path, world: Internet, signing: Signing) -> Iterator[Running]:
 
 def _settings(data: Path, world: Internet, bootstrap: str) -> Settings:
     clickhouse, inbound, tracking = free_ports(3)
+    shaping = data / "shaping.toml"
+    shaping.write_text(tomli_w.dumps({"shipped": False, "default": {"connections": CONNECTIONS}}))
     content = {
         "data": str(data),
         "kafka": {"bootstrap": bootstrap},
@@ -78,7 +80,7 @@ def _settings(data: Path, world: Internet, bootstrap: str) -> Settings:
             "port_map": str(world.port_map),
             "nameservers": [world.nameserver],
             "ehlo_name": f"mta.{SENDING_DOMAIN}",
-            "connections": CONNECTIONS,
+            "shaping": str(shaping),
         },
         "inbound": {"listen": f"127.0.0.1:{inbound}"},
         "tracking": {"listen": f"127.0.0.1:{tracking}"},

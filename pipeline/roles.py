@@ -62,8 +62,6 @@ def _plan(settings: Settings, ready: Ready) -> None:
 def _smtp(settings: Settings, ready: Ready) -> None:
     from pipeline.dkim_watch import KeyWatch
     from sinks.smtp import agent
-    from sinks.smtp.policy import Limits
-    from sinks.smtp.routing import PROVIDERS
 
     keys = KeyWatch(settings.secrets_folder, lambda: wiring.signers(settings))
     keys.start()
@@ -76,9 +74,9 @@ def _smtp(settings: Settings, ready: Ready) -> None:
         nameservers=wiring.nameservers(settings),
         ehlo_name=settings.delivery.ehlo_name,
         instance=settings.instance,
-        limits=Limits(connections=settings.delivery.connections),
+        shaping=wiring.shaping(settings),
+        shaping_file=settings.delivery.shaping,
         retry_scale=settings.delivery.retry_scale,
-        providers=PROVIDERS | settings.delivery.providers,
     )
     _until_signal_async(lambda stop: agent.serve(config, stop, ready))
 

@@ -63,13 +63,9 @@ class DeliverySettings(_Section):
     """`sink` delivers only to addresses in the simulator's port map, whatever DNS says."""
     port_map: Path | None = None
     ehlo_name: str = "localhost"
+    shaping: Path | None = None
+    """A shaping file over the shipped one: what each site may be asked to take, and what its replies set off."""
     nameservers: tuple[HostPort, ...] = ()
-    connections: Annotated[int, Field(ge=1, le=500)] = 10
-    """To one site, from one worker. What a provider lets a stranger open is small; to a relay of one's own it may be
-    many.
-    """
-    providers: dict[Name, tuple[str, ...]] = {}
-    """Mailbox providers beside the shipped ones: what all their MX hosts end in, such as ".mx.example.net"."""
     retry_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Multiplies the waits of the retry schedule; the embedded stack shortens them so that a deferral is seen to pass.
     """

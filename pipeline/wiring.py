@@ -17,6 +17,7 @@ from topics.kafka import Cluster, Security
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
+    from schemas.rules.shaping import Shaping
     from schemas.tokens import Keyring
     from sinks.smtp.dkim import Signer
     from sinks.smtp.reach import Reach
@@ -67,6 +68,16 @@ def nameservers(settings: Settings) -> tuple[tuple[str, int], ...]:
     if settings.delivery.nameservers:
         return tuple(host_port(server) for server in settings.delivery.nameservers)
     return tuple((str(server), 53) for server in dns.resolver.get_default_resolver().nameservers)
+
+
+def shaping(settings: Settings) -> Shaping:
+    """What sites may be asked to take: the shipped file, and the operator's over it."""
+    from schemas.rules import shaping_file
+
+    try:
+        return shaping_file.load(settings.delivery.shaping)
+    except shaping_file.ShapingError as error:
+        raise SettingsError(f"delivery.shaping: {error}") from None
 
 
 def reach(settings: Settings) -> Reach:

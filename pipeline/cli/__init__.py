@@ -25,6 +25,7 @@ COMMANDS = {  # in the order of the help: the module below this package that reg
     "send": "operate",
     "message": "data",
     "sql": "data",
+    "shaping": "shaping",
     "topics": "topics",
     "schema": "schema",
     "dkim": "dkim",

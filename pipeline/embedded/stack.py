@@ -155,7 +155,7 @@ class Stack:
                 "port_map": simulator["portmap"],
                 "nameservers": [simulator["dns"]],
                 "ehlo_name": f"mta.{SENDING_DOMAIN}",
-                "providers": simulator["mx_suffixes"],
+                "shaping": str(self._write_shaping(simulator["mx_suffixes"])),
                 "retry_scale": RETRY_SCALE,
             },
             "inbound": {"listen": f"127.0.0.1:{ports['inbound']}"},
@@ -173,6 +173,13 @@ class Stack:
         draft.write_text("# Written by each start of the stack on this machine.\n" + tomli_w.dumps(content))
         draft.replace(path)
         return load(path)
+
+    def _write_shaping(self, mx_suffixes: dict[str, list[str]]) -> Path:
+        """The simulated providers, and no word about the real ones: what they would take is not what these take."""
+        path = self._data / "shaping.toml"
+        providers = {name: {"mx": suffixes} for name, suffixes in mx_suffixes.items()}
+        path.write_text(tomli_w.dumps({"shipped": False, "provider": providers}))
+        return path
 
     def _clickhouse(self, port: int) -> Service:
         folder = self._data / "secrets"

@@ -33,6 +33,7 @@ from sinks.smtp.press import Printed, Setup
 from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.reporting import Facts, Tallies
 from sinks.smtp.routing import Route
+from sinks.smtp.shapes import Shapes
 from sinks.smtp.sites import Sites, lane_for, misplaced
 from sinks.smtp.state import Result
 from topics import admin
@@ -53,6 +54,7 @@ _TICK_S: Final = 0.1
 _TALLY_S: Final = 1.0
 _STUCK_S: Final = 2.0  # a transaction that takes longer: Kafka is away, and what starts now could not get its dot
 _HUNG_S: Final = 45.0
+_SHAPING_S: Final = 3.0  # between two looks at the shaping file
 _VIEWS_S: Final = 60.0
 _SPARE_S: Final = 15.0  # without a partition after this long, the worker is a spare one, and ready
 
@@ -76,11 +78,12 @@ class Agent:
         self._facts = Facts(self._publisher, self._threadsafe(self._on_acks))
         self._tallies = Tallies(config.instance)
         self._sites = Sites(self._knowledge.site, self._publisher)
+        self._shapes = Shapes(config.shaping, config.shaping_file)
         self._partitions = 0
         rules = Rules(
             admit=self._knowledge.admit,
             policy=self._policy,
-            limits=lambda lane: config.limits,
+            limits=self._shapes.limits,
             scale=config.retry_scale,
             sessions=config.sessions,
             lanes=(LANES.name, LANES_URGENT.name),
@@ -95,11 +98,12 @@ class Agent:
             self._fail,
             config.presses,
         )
+        self._router = dns.Router(
+            dns.Cache(dns.Resolver(config.nameservers), time.monotonic), Random(), providers=self._shapes.providers
+        )
         self._connections = Connections(
             self,
-            dns.Router(
-                dns.Cache(dns.Resolver(config.nameservers), time.monotonic), Random(), providers=config.providers
-            ).route,
+            self._router.route,
             Dialer(config.reach, config.timeouts),
             Identity(config.ehlo_name, config.bind_address),
             config.tls,
@@ -326,7 +330,7 @@ class Agent:
     # The clock
 
     async def _tick_for_ever(self) -> None:
-        tallied = time.monotonic()
+        tallied = looked = time.monotonic()
         while True:
             await asyncio.sleep(_TICK_S)
             now = time.time()
@@ -337,12 +341,20 @@ class Agent:
                 self._owner.pause()
             else:
                 self._owner.resume(now)
+            if time.monotonic() - looked >= _SHAPING_S:
+                looked = time.monotonic()
+                self._look_at_shaping(now)
             self._owner.tick(now)
             self._intake.want(self._owner.depth.messages < self._config.queue_limit and not self._facts.crowded)
             if (since := time.monotonic() - tallied) >= _TALLY_S:
                 tallied += since
                 self._tallies.publish(self._publisher, datetime.now(UTC), since)
             self._after()
+
+    def _look_at_shaping(self, now: float) -> None:
+        if self._shapes.look():
+            self._router.providers = self._shapes.providers
+            self._owner.reshape(now)
 
 
 async def _first(*events: asyncio.Event) -> None:

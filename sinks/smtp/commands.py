@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from schemas.envelope import MailEvent
 from schemas.lanes import MessageQueue
-from sinks.smtp.policy import Limits, Policy
+from sinks.smtp.policy import Limits, Policy, Shape
 from sinks.smtp.queue import LaneRecord, Partition, Relaned, Session
 from sinks.smtp.state import Phase, Result
 
@@ -161,12 +161,14 @@ GO = Go()
 class Rules:
     """What the core asks while it decides; pure as far as it can see.
 
-    `admit` is asked at the moment an attempt starts: suppressions, controls, campaigns.
+    `admit` is asked at the moment an attempt starts: suppressions, controls, campaigns. `limits` are a lane's ceilings,
+    `shape` what overrides leave of them now: asked when they run out, and after `Owner.reshape`.
     """
 
     admit: Callable[[MessageQueue, float], Verdict] = lambda command, now: GO
     policy: Callable[[MessageQueue], Policy] = lambda command: Policy()
     limits: Callable[[str], Limits] = lambda lane: Limits()
+    shape: Callable[[str, Limits, float], Shape] = lambda lane, limits, now: Shape(limits)
     scale: float = 1.0  # of retry waits and backoffs
     sessions: int = 1_000  # connections of this worker, all sites together
     cache_bytes: int = 64 * 1024 * 1024  # bodies of waiting messages kept in memory

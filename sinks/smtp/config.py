@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from schemas.rules.shaping import Shaping
 from schemas.tenant import Tenant
 from schemas.tokens import Keyring
 from sinks.smtp.dialer import TlsMode
 from sinks.smtp.dkim import Signer
-from sinks.smtp.policy import Limits
 from sinks.smtp.reach import Reach
-from sinks.smtp.routing import PROVIDERS
 from sinks.smtp.session import Timeouts
 from topics.kafka import Cluster
 
@@ -27,10 +27,10 @@ class SmtpConfig:
     ehlo_name: str
     instance: str = "1"
     bind_address: str | None = None
-    providers: Mapping[str, Sequence[str]] = field(default_factory=lambda: PROVIDERS)  # what their MX hosts end in
+    shaping: Shaping = field(default_factory=Shaping)
+    shaping_file: Path | None = None  # what `shaping` was read from; looked at again and again
     tls: TlsMode = TlsMode.OPPORTUNISTIC
     timeouts: Timeouts = field(default_factory=Timeouts)
-    limits: Limits = field(default_factory=Limits)
     sessions: int = 500
     retry_scale: float = 1.0
     presses: int = 2  # processes that compose and sign

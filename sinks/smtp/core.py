@@ -24,6 +24,7 @@ order.
     bodies(ticket, found, now)      the answer to a Fetch, exactly once for each, lost partitions' too
     tick(now)                       ten times a second or more
     pause() / resume(now)           no attempt may start (Kafka is away, a view is old) / may start again
+    reshape(now)                    the answers of Rules.limits or Rules.shape are others
     revoke(partition, now)          no new attempt; `Drained` follows when the last dot is answered, and that written
     lost(partition)                 forget it: at once on a loss, after Drained, or when the drain took too long
 
@@ -285,6 +286,9 @@ class Owner:
     def resume(self, now: float) -> None:
         if not self._dispatch.running:
             self._dispatch.resume(list(self._partitions.values()), now)
+
+    def reshape(self, now: float) -> None:
+        self._dispatch.reshape(list(self._partitions.values()), now)
 
     def tick(self, now: float) -> None:
         self._ledger.republish()

@@ -61,9 +61,11 @@ class Dispatch:
         """Give the site's waiting messages to connections, as far as its limits allow."""
         if site.partition.hold is not Hold.OWNED or not self.running:
             return
+        if site.shape_at <= now:
+            self._shape(site, now)
         while site.ready_urgent or site.ready:
-            if site.suspended_until > now:
-                self._wake_at(site, site.suspended_until)
+            if (until := max(site.suspended_until, site.held_until)) > now:
+                self._wake_at(site, until)
                 return
             queue = self._next(site)
             if queue is None:
@@ -80,7 +82,7 @@ class Dispatch:
                 continue
             if not self._paced(site, now):
                 return
-            session = self._unidle(site) if site.idle else self._open(site, entry)
+            session = self._unidle(site) if site.idle else self._open(site, entry, now)
             if session is None:
                 return
             queue.popleft()
@@ -115,6 +117,20 @@ class Dispatch:
             return False
         return True
 
+    def _shape(self, site: Site, now: float) -> None:
+        """What overrides leave of the ceilings. Connections beyond it close as soon as they are idle."""
+        shape = self._rules.shape(site.lane, self._rules.limits(site.lane), now)
+        site.limits, site.held_until, site.shape_at = shape.limits, shape.suspended_until, shape.again_at
+        while site.idle and len(site.sessions) > site.limits.connections:
+            self._close(site.idle[0])
+
+    def reshape(self, partitions: list[Partition], now: float) -> None:
+        """Ceilings or overrides are others now."""
+        for partition in partitions:
+            for site in list(partition.sites.values()):
+                site.shape_at = 0.0
+                self.pump(site, now)
+
     def _wake_at(self, site: Site, at: float) -> None:
         if not site.wake_at or at < site.wake_at:
             site.wake_at = at
@@ -134,10 +150,14 @@ class Dispatch:
         session.site.idle.append(session)
         self._idle[session.number] = session
 
-    def _open(self, site: Site, entry: Entry) -> Session | None:
+    def _open(self, site: Site, entry: Entry, now: float) -> Session | None:
         if len(site.sessions) >= site.limits.connections:
             return None
         if site.opening and not entry.urgent and site.waiting <= site.opening * _PER_OPENING:
+            return None
+        rate = site.limits.connections_per_second
+        if rate and site.connect_tat - _BURST > now:
+            self._wake_at(site, site.connect_tat - _BURST)
             return None
         if len(self.sessions) >= self._rules.sessions and not self._evict(site):
             if not site.hungry:
@@ -149,6 +169,8 @@ class Dispatch:
         self.sessions[session.number] = session
         site.sessions[session.number] = session
         site.opening += 1
+        if rate:
+            site.connect_tat = max(site.connect_tat, now) + 1.0 / rate
         assert entry.body is not None
         self._out.append(Open(session.number, site.lane, entry.body.command))
         return session
@@ -185,7 +207,9 @@ class Dispatch:
         entry = session.entry
         if entry is not None:
             # Connecting took its time: what held when the message was chosen is asked again at the attempt.
-            if not self.running:
+            if session.site.shape_at <= now:
+                self._shape(session.site, now)
+            if not self.running or session.site.held_until > now:
                 self.abandon(session, now)
             elif (end := self._refused(entry, now)) is not None:
                 session.entry = None
@@ -231,7 +255,8 @@ class Dispatch:
         session.entry = None
         session.committed = None
         site = session.site
-        if keep and session.sent < site.limits.messages_per_connection and site.partition.hold is Hold.OWNED:
+        lasts = session.sent < site.limits.messages_per_connection and len(site.sessions) <= site.limits.connections
+        if keep and lasts and site.partition.hold is Hold.OWNED:
             self._rest_idle(session, now)
         elif keep:
             self._close(session)

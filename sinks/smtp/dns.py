@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Protocol, cast
 
@@ -118,12 +118,12 @@ class Router:
         rng: Random,
         *,
         policy: IpPolicy = IpPolicy.PREFER_IPV4,
-        providers: Mapping[str, Sequence[str]] = routing.PROVIDERS,
+        providers: routing.Providers = routing.NO_PROVIDERS,
     ) -> None:
         self._lookup = lookup
         self._rng = rng
         self._policy = policy
-        self._providers = providers
+        self.providers = providers
 
     async def route(self, domain: str) -> Route | Permanent | Temporary:
         """`domain` in A-labels and lower case."""
@@ -137,7 +137,7 @@ class Router:
             dict(zip(found.names, answers, strict=True)),
             policy=self._policy,
             rng=self._rng,
-            providers=self._providers,
+            providers=self.providers,
         )
 
     async def _addresses(self, name: str) -> tuple[Answer, Answer]:

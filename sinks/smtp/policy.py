@@ -9,6 +9,7 @@ minutes, and what must wait longer says so by its reply.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from schemas.envelope import Stream
@@ -42,6 +43,16 @@ class Limits:
     messages_per_connection: int = 100
     messages_per_second: float = 0.0  # 0: no limit
     idle_s: float = 60.0
+    connections_per_second: float = 0.0  # 0: no limit
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What holds for a site at a moment, and when to ask again."""
+
+    limits: Limits
+    suspended_until: float = 0.0
+    again_at: float = inf
 
 
 def retry_wait(stream: Stream, attempts: int, key: bytes, scale: float = 1.0) -> float:

@@ -113,8 +113,8 @@ class Site:
     """One lane: a destination's queue within a partition, its sessions and its limits."""
 
     __slots__ = (
-        "failures", "fetching", "hungry", "idle", "lane", "limits", "opening", "partition", "ready", "ready_urgent",
-        "sessions", "suspended_until", "tat", "wake_at",
+        "connect_tat", "failures", "fetching", "held_until", "hungry", "idle", "lane", "limits", "opening", "partition",
+        "ready", "ready_urgent", "sessions", "shape_at", "suspended_until", "tat", "wake_at",
     )  # fmt: skip
 
     def __init__(self, lane: str, partition: Partition, limits: Limits) -> None:
@@ -127,8 +127,11 @@ class Site:
         self.idle: list[Session] = []  # the last one used is taken first, so that superfluous ones fall silent
         self.opening = 0
         self.failures = 0
-        self.suspended_until = 0.0
+        self.suspended_until = 0.0  # it rests after a failure
+        self.held_until = 0.0  # it is suspended by an override
+        self.shape_at = 0.0  # when to ask what overrides leave of the limits
         self.tat = 0.0  # theoretical arrival time of the next message (GCRA)
+        self.connect_tat = 0.0  # of the next connection
         self.hungry = False  # waits for a connection of the worker's total
         self.wake_at = 0.0
         self.fetching = False  # bodies are on their way
@@ -144,7 +147,9 @@ class Site:
         return len(self.ready) + len(self.ready_urgent)
 
     def unused(self, now: float) -> bool:
-        return not (self.ready or self.ready_urgent or self.sessions or self.fetching) and self.suspended_until <= now
+        busy = self.ready or self.ready_urgent or self.sessions or self.fetching
+        # Forgotten too early, it would be asked for more than its rates allow.
+        return not busy and max(self.suspended_until, self.tat, self.connect_tat) <= now
 
 
 class Wheel(Generic[T]):

@@ -19,22 +19,8 @@ OTHER = "other"
 
 # Mailbox providers by what all MX hosts of their domains end in. Each is one site: limits and reputation are theirs,
 # not their customers'.
-PROVIDERS: dict[str, tuple[str, ...]] = {
-    "google": (".google.com", ".googlemail.com"),
-    "microsoft": (".olc.protection.outlook.com",),  # consumer: outlook.com, hotmail, live
-    "microsoft365": (".mail.protection.outlook.com",),
-    "microsoft_mx": (".mx.microsoft",),
-    "yahoo": (".yahoodns.net",),
-    "apple": (".icloud.com",),
-    "comcast": (".comcast.net",),
-    "orange": (".orange.fr",),
-    "gmx": (".gmx.net", ".web.de"),
-    "proofpoint": (".pphosted.com", ".ppe-hosted.com"),
-    "mimecast": (".mimecast.com",),
-    "zoho": (".zoho.com", ".zoho.eu"),
-    "mailru": (".mail.ru",),
-    "yandex": (".yandex.ru", ".yandex.net"),
-}
+Providers = Mapping[str, Sequence[str]]
+NO_PROVIDERS: Providers = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +138,7 @@ def route(
     *,
     policy: IpPolicy = IpPolicy.PREFER_IPV4,
     rng: Random,
-    providers: Mapping[str, Sequence[str]] = PROVIDERS,
+    providers: Providers = NO_PROVIDERS,
 ) -> Route | Permanent | Temporary:
     """Second step: from the hosts' (A, AAAA) answers to addresses. Hosts that cannot be resolved are passed over."""
     hops: list[Hop] = []
@@ -174,7 +160,7 @@ def route(
     return Permanent("5.4.4", "no MX host of the domain has an address")
 
 
-def provider(mx_hosts: Sequence[str], providers: Mapping[str, Sequence[str]] = PROVIDERS) -> str:
+def provider(mx_hosts: Sequence[str], providers: Providers = NO_PROVIDERS) -> str:
     """The mailbox provider whose every MX host this is, or `other`."""
     for name, suffixes in providers.items():
         if mx_hosts and all(host.endswith(tuple(suffixes)) for host in mx_hosts):
@@ -182,7 +168,7 @@ def provider(mx_hosts: Sequence[str], providers: Mapping[str, Sequence[str]] = P
     return OTHER
 
 
-def site(domain: str, found: Hosts, providers: Mapping[str, Sequence[str]] = PROVIDERS) -> str:
+def site(domain: str, found: Hosts, providers: Providers = NO_PROVIDERS) -> str:
     """The name under which limits are kept: provider, else the set of MX hosts, else the domain for itself."""
     if (known := provider(found.names, providers)) != OTHER:
         return known

@@ -21,7 +21,6 @@ EXAMPLE = Path(__file__).parents[2] / "mailriver.example.toml"
 SWITCHED_OFF = re.compile(r"^#(?=[a-z_]+ = |\[)", re.MULTILINE)
 # Text that stands for names which the operator chooses.
 CHOSEN = {("tenants",): "default", ("tenants", "default", "streams"): "transactional"}
-FREE_TABLES = {("delivery", "providers")}
 
 Path_ = tuple[str, ...]
 
@@ -42,7 +41,7 @@ def declared(model: type[BaseModel], at: Path_ = ()) -> Iterator[tuple[Path_, An
     for name, field in model.model_fields.items():
         path = (*at, name)
         below = field.annotation
-        if get_origin(below) is dict and path not in FREE_TABLES:
+        if get_origin(below) is dict:
             path, below = (*path, CHOSEN[path]), get_args(below)[1]
         if isinstance(below, type) and issubclass(below, BaseModel):
             yield from declared(below, path)
@@ -53,7 +52,7 @@ def declared(model: type[BaseModel], at: Path_ = ()) -> Iterator[tuple[Path_, An
 def shown(table: dict[str, Any], at: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
     for name, value in table.items():
         path = (*at, name)
-        if isinstance(value, dict) and path not in FREE_TABLES:
+        if isinstance(value, dict):
             yield from shown(value, path)
         else:
             yield path, value
@@ -87,7 +86,7 @@ def test_defaults_are_shown_as_they_are() -> None:
     """Where there is none, the line is an example."""
     example = dict(shown(tomllib.loads(everything_on())))
     for path, default in declared(Settings):
-        if default not in (PydanticUndefined, None, "") and path not in FREE_TABLES:
+        if default not in (PydanticUndefined, None, ""):
             expected = list(default) if isinstance(default, tuple) else default
             assert example[path] == expected, ".".join(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,12 @@ def test_quantities_for_people() -> None:
         "no limit", "100/min", "100/s", "1/h", "18/min",
     ]  # fmt: skip
     assert [quantities.time_text(s) for s in (60, 5400, 7200, 0.5)] == ["1 min", "90 min", "2 h", "0.5 s"]
+
+
+def test_the_page_shows_a_file_that_can_be_used() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "shaping.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    shaping = over_shipped(blocks[1])
+    assert [trial for trial in trials(shaping.rules) if not trial.passed] == []
+    assert shaping.providers["examplemail"] == (".mx.examplemail.example",)
+    assert f"{len(SHIPPED.providers)} of them" in page

@@ -1,0 +1,138 @@
+"""`mailriver shaping`: which ceilings and rules hold for a domain, from which line; and whether rules do their work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any
+
+import typer
+
+from pipeline import wiring
+from pipeline.cli.output import Failure, JsonOption, print_json, print_rows
+from pipeline.cli.session import configured, loaded
+from pipeline.settings import Settings
+from schemas.rules import shaping_file
+from schemas.rules.quantities import rate_text, time_text
+from schemas.rules.reply_rules import Amount, ReplyRule, Scope, Trial, trials
+from schemas.rules.shaping import Setting, Shaping
+
+app = typer.Typer(no_args_is_help=True, help="Limits at mailbox providers, and what their replies set off.")
+
+
+def register(program: typer.Typer) -> None:
+    program.add_typer(app, name="shaping")
+
+
+@app.command()
+def show(
+    domain: Annotated[str, typer.Argument(help="A recipient's domain, or the name of a site.")],
+    json: JsonOption = False,
+) -> None:
+    """Which ceilings and rules hold for a domain, and from which file and line."""
+    settings = loaded()
+    with configured():
+        shaping = wiring.shaping(settings)
+    site = domain if domain in shaping.providers or domain in shaping.by_site else _site(settings, shaping, domain)
+    ceilings = [(name, _value(name, each), str(each.place)) for name, each in shaping.explain(site).items()]
+    rules = [(rule.id, _about(rule), _follows(rule), str(rule.place)) for rule in shaping.rules_at(site)]
+    origin = shaping.origins.get(site)
+    if json:
+        print_json(
+            {
+                "domain": domain,
+                "site": site,
+                "source": origin.source if origin else "",
+                "date": origin.date if origin else "",
+                "ceilings": _named(("ceiling", "value", "from"), ceilings),
+                "rules": _named(("rule", "reply", "sets off", "from"), rules),
+            }
+        )
+        return
+    typer.echo(f"{domain} is of the site {site}")
+    if origin:
+        typer.echo(f"its figures: {origin.source} ({origin.date})")
+    print_rows(("ceiling", "value", "from"), ceilings, as_json=False)
+    print_rows(("rule", "reply", "sets off", "from"), rules, as_json=False)
+
+
+@app.command("test")
+def try_rules(
+    file: Annotated[Path | None, typer.Argument(help="By default the configured file, else the shipped one.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Try every rule on the replies that it must and must not match. Exits 1 when one fails."""
+    try:
+        shaping = shaping_file.load(file or loaded().delivery.shaping)
+    except shaping_file.ShapingError as error:
+        raise Failure(str(error)) from None
+    tried = trials(shaping.rules)
+    failed = [trial for trial in tried if not trial.passed]
+    columns = ("rule", "reply", "failure", "from")
+    rows = [(trial.rule.id, trial.reply, _failure(trial), str(trial.rule.place)) for trial in failed]
+    if json:
+        print_json({"rules": len(shaping.rules), "replies": len(tried), "failed": _named(columns, rows)})
+    else:
+        if rows:
+            print_rows(columns, rows, as_json=False)
+        typer.echo(f"{len(shaping.rules)} rules, {len(tried)} replies, {len(failed)} failed")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _site(settings: Settings, shaping: Shaping, domain: str) -> str:
+    """By DNS, as the owner of its mail finds it."""
+    from sinks.smtp import dns
+    from sinks.smtp.routing import Permanent, Route, Temporary
+
+    with configured():
+        servers = wiring.nameservers(settings)
+    router = dns.Router(dns.Cache(dns.Resolver(servers), time.monotonic), Random(), providers={**shaping.providers})
+    match asyncio.run(router.route(domain.lower().encode("idna").decode())):
+        case Route(site=site):
+            return site
+        case Permanent(reason=reason) | Temporary(reason=reason):
+            raise Failure(f"{domain}: {reason}")
+
+
+def _named(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _value(name: str, setting: Setting) -> str:
+    if name.endswith("_rate"):
+        return rate_text(setting.value)
+    if name == "idle" or name.startswith("timeouts."):
+        return time_text(setting.value)
+    return str(setting.value)
+
+
+def _about(rule: ReplyRule) -> str:
+    conditions = ("/".join(map(str, rule.codes)), "/".join(rule.enhanced), rule.text.pattern if rule.text else "")
+    return " ".join(condition for condition in conditions if condition)
+
+
+def _follows(rule: ReplyRule) -> str:
+    parts: list[str] = [str(rule.verdict)] if rule.verdict else []
+    if rule.suspend:
+        what = f"the {rule.scope} everywhere" if rule.everywhere else f"the {rule.scope}"
+        parts.append(f"suspend {what}" + (" here" if rule.scope is not Scope.SITE and not rule.everywhere else ""))
+    if rule.rate:
+        parts.append(f"messages {_portion(rule.rate) or rate_text(rule.rate.value)}")
+    if rule.connections:
+        parts.append(f"connections {_portion(rule.connections) or f'{rule.connections.value:.0f}'}")
+    text = ", ".join(parts) + (f" for {time_text(rule.hold_s)}" if rule.overrides else "")
+    return text + (f" after {rule.after} within {time_text(rule.within_s)}" if rule.after > 1 else "")
+
+
+def _portion(amount: Amount) -> str:
+    return f"{amount.value:.0%}" if amount.is_share else ""
+
+
+def _failure(trial: Trial) -> str:
+    if trial.hidden_by:
+        return f"{trial.hidden_by} before it takes the reply"
+    return "does not match" if trial.wanted else "matches"

@@ -1,0 +1,89 @@
+"""What holds for each lane: the shaping in force, remembered by site, and read again when its file changes.
+
+A file that cannot be used is logged with its line, and the shaping in force stays.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from schemas.rules import shaping_file
+from schemas.rules.shaping import Ceilings, Shaping
+from sinks.smtp.policy import Limits
+from sinks.smtp.routing import Providers
+
+_REMEMBERED: Final = 100_000  # sites
+
+log = structlog.get_logger(__name__)
+
+
+class Shapes:
+    def __init__(self, shaping: Shaping, path: Path | None = None) -> None:
+        """`path`: the operator's file, which `shaping` was made of."""
+        self.shaping = shaping
+        self.providers: Providers = {**shaping.providers}
+        self._path = path
+        self._seen = _stamp(path)
+        self._ceilings: dict[str, Ceilings] = {}
+        self._limits: dict[str, Limits] = {}
+
+    def at(self, site: str) -> Ceilings:
+        found = self._ceilings.get(site)
+        if found is None:
+            if len(self._ceilings) >= _REMEMBERED:
+                self._ceilings.clear()
+            found = self._ceilings[site] = self.shaping.at(site)
+        return found
+
+    def limits(self, lane: str) -> Limits:
+        found = self._limits.get(lane)
+        if found is None:
+            if len(self._limits) >= _REMEMBERED:
+                self._limits.clear()
+            found = self._limits[lane] = _limits(self.at(site_of(lane)))
+        return found
+
+    def look(self) -> bool:
+        """Whether the file has changed, and holds now. Called every few seconds."""
+        stamp = _stamp(self._path)
+        if self._path is None or stamp == self._seen:
+            return False
+        self._seen = stamp
+        try:
+            shaping = shaping_file.load(self._path)
+        except shaping_file.ShapingError as error:
+            log.error("shaping_refused", file=error.file, line=error.line, reason=error.reason)
+            return False
+        self.shaping = shaping
+        self.providers = {**shaping.providers}
+        self._ceilings, self._limits = {}, {}
+        log.info("shaping_changed", file=str(self._path), version=shaping.version)
+        return True
+
+
+def site_of(lane: str) -> str:
+    """The site of `pool/site#shard`; a lane of a very long name has its site cut, and gets the general ceilings."""
+    return lane.partition("/")[2].rpartition("#")[0]
+
+
+def _limits(ceilings: Ceilings) -> Limits:
+    return Limits(
+        ceilings.connections,
+        ceilings.messages_per_connection,
+        ceilings.message_rate,
+        ceilings.idle,
+        ceilings.connection_rate,
+    )
+
+
+def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+    """What changes when the file does; None while it is not there, as in the moment of being replaced."""
+    try:
+        found = os.stat(path) if path is not None else None
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino) if found is not None else None

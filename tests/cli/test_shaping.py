@@ -1,0 +1,79 @@
+"""`mailriver shaping`: what holds for a domain, and whether rules match what they must."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.smtp_owner.internet import internet
+
+RULE = """[[rule]]
+id = "mine"
+codes = [421]
+text = 'slow down'
+suspend = true
+hold = "30 min"
+must_match = ["421 4.7.0 slow down"]
+must_not_match = ["421 4.7.0 closing"]
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A shaping file that the configuration names."""
+    path = tmp_path / "mine.toml"
+    path.write_text(f'[provider.yahoo]\nconnections = 3\n\n[provider.here]\nmx = [".a.test"]\n\n{RULE}')
+    (tmp_path / "mailriver.toml").write_text(f'[delivery]\nshaping = "{path}"\n')
+    return path
+
+
+def test_a_provider_is_shown_with_the_line_of_each_value(cli: Cli, mine: Path) -> None:
+    shown = cli("shaping", "show", "yahoo", "--json").json
+    ceilings = {row["ceiling"]: (row["value"], row["from"]) for row in shown["ceilings"]}
+    assert ceilings["connections"] == ("3", f"{mine}:2")
+    assert ceilings["messages_per_connection"][0] == "20"
+    assert ceilings["connection_rate"][0] == "100/min"
+    assert shown["source"].startswith("help.yahoo.com")
+    rules = {row["rule"]: row for row in shown["rules"]}
+    assert rules["mine"]["from"] == f"{mine}:7"
+    assert rules["yahoo.complaints"]["sets off"] == "suspend the site for 2 h"
+    assert "google.unusual_rate" not in rules
+    table = cli("shaping", "show", "yahoo").out
+    assert f"{mine}:2" in table
+    assert "messages 10/min for 30 min after 3 within 1 h" in table
+
+
+def test_a_domain_is_resolved(cli: Cli, mine: Path, tmp_path: Path) -> None:
+    with internet() as world:
+        host, port = world.dns
+        with (tmp_path / "mailriver.toml").open("a") as file:
+            file.write(f'nameservers = ["{host}:{port}"]\n')
+        assert cli("shaping", "show", "a.test", "--json").json["site"] == "here"
+        assert cli("shaping", "show", "b.test", "--json").json["site"].startswith("mx-")
+
+
+def test_shipped_rules_pass_their_trials(cli: Cli) -> None:
+    tried = cli("shaping", "test", "--json")
+    assert (tried.status, tried.json["failed"]) == (0, [])
+    assert tried.json["replies"] > tried.json["rules"] >= 20
+
+
+def test_a_rule_that_fails_is_named(cli: Cli, mine: Path) -> None:
+    assert cli("shaping", "test").status == 0
+    mine.write_text(RULE.replace("421 4.7.0 slow down", "421 4.7.0 hurry up"))
+    tried = cli("shaping", "test", str(mine))
+    assert tried.status == 1
+    assert "does not match" in tried.out
+    assert f"{mine}:1" in tried.out
+    mine.write_text(RULE.replace("421 4.7.0 closing", "421 4.7.0 slow down please"))
+    assert "matches" in cli("shaping", "test").out
+
+
+def test_a_bad_file_is_refused_with_its_line(cli: Cli, mine: Path) -> None:
+    mine.write_text("[default]\nconnections = 0\n")
+    for command in (("show", "yahoo"), ("test",)):
+        tried = cli("shaping", *command)
+        assert tried.status != 0
+        assert f"{mine}:2: default.connections:" in tried.err

@@ -1,0 +1,51 @@
+"""The shaping file in a running worker: remembered by lane, read again when it changes; a bad one changes nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from structlog.testing import capture_logs
+
+from schemas.rules.shaping_file import load
+from sinks.smtp.policy import Limits
+from sinks.smtp.shapes import Shapes, site_of
+
+
+def write(path: Path, text: str) -> None:
+    draft = path.with_suffix(".draft")  # as an editor does: another file in its place
+    draft.write_text(text)
+    os.replace(draft, path)
+
+
+def test_ceilings_of_a_lane() -> None:
+    shapes = Shapes(load())
+    assert shapes.limits("default/yahoo#0") == Limits(10, 20, 100.0, 60.0, 100 / 60)
+    assert shapes.limits("default/yahoo#0") is shapes.limits("default/yahoo#0")
+    assert shapes.limits("default/unheard.example#3") == Limits(10, 100, 100.0, 60.0, 100 / 60)
+    assert site_of("default/mx-0123#2") == "mx-0123"
+    assert not shapes.look()
+
+
+def test_a_changed_file_holds_and_a_bad_one_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    write(path, "[default]\nconnections = 3\n")
+    shapes = Shapes(load(path), path)
+    assert not shapes.look()
+    write(path, '[default]\nconnections = 4\n[provider.here]\nmx = [".mx.here.example"]\n')
+    assert shapes.look()
+    assert shapes.limits("default/x.example#0").connections == 4
+    assert shapes.providers["here"] == (".mx.here.example",)
+    write(path, "[default]\nconnections = 0\n")
+    with capture_logs() as logs:
+        assert not shapes.look()
+        assert not shapes.look()  # it is said once
+    assert [(each["event"], each["file"], each["line"]) for each in logs] == [("shaping_refused", str(path), 2)]
+    path.unlink()
+    with capture_logs() as logs:
+        assert not shapes.look()
+    assert logs[0]["reason"].startswith("cannot be read")
+    assert shapes.limits("default/x.example#0").connections == 4
+    write(path, "[default]\nconnections = 5\n")
+    assert shapes.look()
+    assert shapes.limits("default/x.example#0").connections == 5

@@ -1,0 +1,110 @@
+"""What holds for a site, as the core obeys it: rates of connections, ceilings that change, suspensions."""
+
+from __future__ import annotations
+
+from math import inf
+
+from sinks.smtp.commands import Rules
+from sinks.smtp.policy import Limits, Shape
+from sinks.smtp.state import Kind
+from tests.smtp_owner.world import World
+
+
+class Hand:
+    """What holds for every lane, as the test says."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.suspended_until = 0.0
+
+    def rules(self) -> Rules:
+        return Rules(limits=lambda lane: self.limits, shape=self.shape)
+
+    def shape(self, lane: str, limits: Limits, now: float) -> Shape:
+        return Shape(limits, self.suspended_until, self.suspended_until if self.suspended_until > now else inf)
+
+
+def add(world: World, count: int) -> None:
+    world.add(*(f"m{number}" for number in range(count)))
+
+
+def play(world: World, seconds: float) -> None:
+    """Everything goes well."""
+    for _ in range(round(seconds * 10)):
+        world.opened()
+        world.ready()
+        world.commit()
+        for session in list(world.dots):
+            world.outcome(session, Kind.DELIVERED)
+        world.settle()
+        world.tick(0.1)
+
+
+def delivered(world: World) -> int:
+    return world.types().count("message.delivered")
+
+
+def test_connections_are_opened_at_their_rate() -> None:
+    hand = Hand(Limits(connections=50, messages_per_connection=1, connections_per_second=2.0))
+    world = World(rules=hand.rules())
+    add(world, 100)
+    play(world, 10)
+    assert 20 <= delivered(world) <= 22  # each message takes one
+
+
+def test_a_site_that_falls_silent_is_not_asked_for_more_than_its_rate() -> None:
+    hand = Hand(Limits(messages_per_second=1 / 60, idle_s=1))
+    world = World(rules=hand.rules())
+    world.add("one")
+    play(world, 5)
+    world.add("two")
+    play(world, 50)
+    assert delivered(world) == 1
+    play(world, 6)
+    assert delivered(world) == 2
+
+
+def test_fewer_connections_close_what_is_idle_and_then_what_becomes_so() -> None:
+    hand = Hand(Limits(connections=4))
+    world = World(rules=hand.rules())
+    add(world, 16)
+    world.opened()
+    world.ready()
+    world.commit()
+    busy = sorted(world.dots)
+    assert len(busy) == 4
+    hand.limits = Limits(connections=1)
+    world.owner.reshape(world.now)
+    world.obey()
+    assert not world.closed  # a transaction is not cut off for it
+    for session in busy:
+        world.outcome(session, Kind.DELIVERED)
+    assert len(world.closed) == 3
+    play(world, 5)
+    assert delivered(world) == 16
+
+
+def test_a_suspended_site_starts_nothing_until_its_time() -> None:
+    hand = Hand(Limits())
+    world = World(rules=hand.rules())
+    add(world, 3)
+    hand.suspended_until = world.now + 60
+    world.owner.reshape(world.now)
+    world.opened()  # it was being opened when the suspension came
+    assert not world.started
+    play(world, 59)
+    assert (delivered(world), world.types()) == (0, [])
+    play(world, 3)
+    assert delivered(world) == 3
+
+
+def test_a_suspension_that_is_lifted_ends_at_once() -> None:
+    hand = Hand(Limits())
+    hand.suspended_until = 2_000_000_000.0
+    world = World(rules=hand.rules())
+    add(world, 3)
+    assert not world.open
+    hand.suspended_until = 0.0
+    world.owner.reshape(world.now)
+    world.obey()
+    assert world.open
