@@ -11,23 +11,37 @@ import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 _MASK = "\ue000"
+_NUMBERED = re.compile(f"{_MASK}([0-9]+){_MASK}")
 _OPENING = re.compile(r"(?P<raw>\{%-?\s*+raw\s*+-?%\})|\{\{|\{%")
 _ENDRAW = re.compile(r"\{%-?\s*+endraw\s*+-?%\}")
 _BODY_END = re.compile("</body", re.IGNORECASE)
-_TAG_START = re.compile("</?[a-zA-Z]")
-# Possessive throughout: each tag is tried once. A tag that never closes swallows the rest, as it does in browsers.
-_TAG = re.compile(r"</?([a-zA-Z][^\s/>]*+)((?:[^\"'>]++|\"[^\"]*+\"|'[^']*+')*+)>")
+_URL = re.compile(r"https?://[^\s/]", re.IGNORECASE)
+
+# All that is no text, as browsers read it; possessive throughout, so that each character is tried once.
+_ATTRIBUTES = r"""(?:[^"'>]++|"[^"]*+"|'[^']*+')*+"""
+_MARKUP = re.compile(
+    "<(?:"
+    # what is shown as no text, with its end tag still to come
+    rf"(?P<raw>(?i:script|style|title|textarea|template|noscript))(?=[\s/>]){_ATTRIBUTES}>"
+    r"(?:[^<]++|<(?!/(?i:(?P=raw))))*+"
+    rf"|(?P<name>/?[a-zA-Z][^\s/>]*+)(?P<attributes>{_ATTRIBUTES})>"
+    r"|!--(?:[^-]++|-(?!->))*+(?:-->|\Z)"
+    r"|[!?][^>]*+(?:>|\Z)"
+    # a tag that never closes swallows the rest
+    "|/?[a-zA-Z](?s:.*)"
+    ")"
+)
+_GROUPS = 3
 _ATTRIBUTE = re.compile(r"([^\s\"'>/=]++)(?:\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\s\"'>]++)))?+")
 
-_RAW = frozenset(("script", "style", "title", "textarea", "template", "noscript"))
-_BLOCK = frozenset(
-    ("address", "article", "aside", "blockquote", "body", "center", "dd", "div", "dl", "dt", "figure", "footer", "form",
-     "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "main", "nav", "ol", "p", "pre", "section", "table", "ul")
+_BLOCKS = (
+    "address", "article", "aside", "blockquote", "body", "center", "dd", "div", "dl", "dt", "figure", "footer", "form",
+    "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "main", "nav", "ol", "p", "pre", "section", "table", "ul",
 )  # fmt: skip
-_LINE = frozenset(("br", "li", "tr", "caption"))
+_BREAKS = {"br": "\n", "tr": "\n", "caption": "\n", "li": "\n- ", "td": " ", "th": " "}
+_BREAKS |= {slash + name: "\n\n" for name in _BLOCKS for slash in ("", "/")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,70 +53,84 @@ class Link:
     url: str
 
 
-class _Tag(NamedTuple):
-    name: str
-    closing: bool
-    attributes: str
-    at: int  # where the attributes begin
-
-
 def links(source: str) -> tuple[Link, ...]:
     """Targets that may be followed and counted: whole http and https URLs without Liquid in them.
 
     A target with a variable in it is left alone: only what is in the campaign's link table is redirected to.
     """
     found: list[Link] = []
-    for token in _tokens(_masked(source)):
-        if isinstance(token, _Tag) and token.name == "a" and not token.closing:
-            span = _attribute(token, "href")
-            if span is None or _MASK in (written := token.attributes[span[0] - token.at : span[1] - token.at]):
+    masked = _masked(source)
+    for tag in _MARKUP.finditer(masked):
+        if tag["name"] in ("a", "A"):
+            start, end = _attribute(masked, "href", tag.start("attributes"), tag.end("attributes"))
+            if _MASK in (written := masked[start:end]):
                 continue
             url = html.unescape(written).strip()
-            if re.match(r"https?://[^\s/]", url, re.IGNORECASE):
-                found.append(Link(*span, url))
+            if _URL.match(url):
+                found.append(Link(start, end, url))
     return tuple(found)
 
 
 def body_end(source: str) -> int:
     """Where the last `</body>` begins, or the end: the place for something that nobody is to see."""
+    if (end := source.rfind("</body")) >= 0 and "</BODY" not in source:
+        return end
     ends = [match.start() for match in _BODY_END.finditer(source)]
     return ends[-1] if ends else len(source)
 
 
 def text_of(source: str, *, templated: bool) -> str:
     """The text part of an HTML part: entities and tags go, targets follow their links. Liquid stays in a template."""
-    masked = _masked(source) if templated else source.replace(_MASK, " ")
-    has_liquid = _MASK in masked
-    lines: list[str] = []
+    liquid: list[str] = []
+    source = source.replace(_MASK, " ")
+    if templated:
+        parts: list[str] = []
+        for piece, is_liquid in _pieces(source):
+            if is_liquid:
+                parts.append(f"{_MASK}{len(liquid)}{_MASK}")
+                liquid.append(piece)
+            else:
+                parts.append(piece)
+        source = "".join(parts)
+    first, *rest = _MARKUP.split(_collapsed(source))
+    lines = [_read(first)]
     target = ""
-    for token in _tokens(masked):
-        if isinstance(token, slice):
-            lines.append(_text(masked, source, token.start, token.stop) if has_liquid else _plain(source[token]))
-        elif token.name in _BLOCK:
-            lines.append("\n\n")
-        elif token.name in _LINE and not token.closing:
-            lines.append("\n- " if token.name == "li" else "\n")
-        elif token.name in ("td", "th") and not token.closing:
-            lines.append(" ")
-        elif token.name == "a" and not token.closing:
-            span = _attribute(token, "href")
-            target = _text(masked, source, *span).strip() if span else ""
-        elif token.name == "a" and target:
-            if not target.startswith(("#", "mailto:", "javascript:")) and "".join(lines[-1:]).strip() != target:
-                lines.append(f" ({target})")
-            target = ""
-        elif token.name == "img" and (span := _attribute(token, "alt")):
-            lines.append(_text(masked, source, *span))
+    for name, attributes, text in zip(
+        rest[1 :: _GROUPS + 1], rest[2 :: _GROUPS + 1], rest[3 :: _GROUPS + 1], strict=True
+    ):
+        if name is not None:
+            name = name.lower()
+            if (broken := _BREAKS.get(name)) is not None:
+                lines.append(broken)
+            elif name == "a":
+                target = _value(attributes, "href").strip()
+            elif name == "/a" and target:
+                if not target.startswith(("#", "mailto:", "javascript:")) and lines[-1].strip() != target:
+                    lines.append(f" ({target})")
+                target = ""
+            elif name == "img":
+                lines.append(_value(attributes, "alt"))
+        if text:
+            lines.append(_read(text))
     text = "\n".join(map(str.strip, "".join(lines).split("\n")))
     while "\n\n\n" in text:
         text = text.replace("\n\n\n", "\n\n")
+    if templated:
+        # Text must not become Liquid: "&#123;{" was none in the HTML, and is none here.
+        for brace in ("{", "%", _MASK):
+            text = text.replace("{" + brace, "{ " + brace)
+        text = _NUMBERED.sub(lambda mark: liquid[int(mark[1])], text)
     return text.strip() + "\n"
 
 
 def _masked(source: str) -> str:
-    """Liquid replaced by as many marks; a `raw` block whole, since nothing can be put into it."""
-    source = source.replace(_MASK, " ")
-    parts: list[str] = []
+    """Liquid replaced by as many marks."""
+    pieces = _pieces(source.replace(_MASK, " "))
+    return "".join(_MASK * len(piece) if is_liquid else piece for piece, is_liquid in pieces)
+
+
+def _pieces(source: str) -> Iterator[tuple[str, bool]]:
+    """The source in pieces, and whether each is Liquid; a `raw` block is one, since nothing can be put into it."""
     at = 0
     while opening := _OPENING.search(source, at):
         start = opening.start()
@@ -113,76 +141,28 @@ def _masked(source: str) -> str:
             end = source.find("}}" if opening[0] == "{{" else "%}", opening.end()) + 2
         if end < opening.end():
             break  # never closed: the compiler will say so
-        parts += [source[at:start], _MASK * (end - start)]
+        yield source[at:start], False
+        yield source[start:end], True
         at = end
-    return "".join([*parts, source[at:]])
+    yield source[at:], False
 
 
-def _tokens(masked: str) -> Iterator[_Tag | slice]:
-    """Tags, and between them the spans of text; comments, declarations, scripts and styles are passed over."""
-    at = 0
-    while (start := masked.find("<", at)) >= 0:
-        if start > at:
-            yield slice(at, start)
-        if tag := _TAG.match(masked, start):  # first, as most are: it begins with a letter, so it is none of the others
-            name = tag[1].lower()
-            closing = masked[start + 1] == "/"
-            at = tag.end()
-            yield _Tag(name, closing, tag[2], tag.start(2))
-            if name in _RAW and not closing:
-                end = re.compile(f"</{name}", re.IGNORECASE).search(masked, at)
-                at = end.start() if end else len(masked)
-        elif masked.startswith("<!--", start):
-            at = _after(masked, "-->", start + 4)
-        elif masked.startswith(("<!", "<?"), start):
-            at = _after(masked, ">", start)
-        elif _TAG_START.match(masked, start):
-            return
-        else:
-            yield slice(start, start + 1)  # a lone "<" is text
-            at = start + 1
-    if at < len(masked):
-        yield slice(at, len(masked))
-
-
-def _after(text: str, end: str, at: int) -> int:
-    found = text.find(end, at)
-    return found + len(end) if found >= 0 else len(text)
-
-
-def _attribute(tag: _Tag, name: str) -> tuple[int, int] | None:
-    for match in _ATTRIBUTE.finditer(tag.attributes):
+def _attribute(markup: str, name: str, start: int, end: int) -> tuple[int, int]:
+    """Where the value of the attribute stands; nowhere, as an empty span, when there is none."""
+    for match in _ATTRIBUTE.finditer(markup, start, end):
         if match[1].lower() == name:
             group = match.lastindex or 1
-            return (tag.at + match.start(group), tag.at + match.end(group)) if group > 1 else None
-    return None
+            return match.span(group) if group > 1 else (start, start)
+    return start, start
 
 
-def _text(masked: str, source: str, start: int, end: int) -> str:
-    """Liquid as it was written, the rest with its white space collapsed and its entities read."""
-    if masked.find(_MASK, start, end) < 0:
-        return _plain(source[start:end])
-    parts: list[str] = []
-    at = start
-    while at < end:
-        liquid = masked[at] == _MASK
-        stop = at
-        while stop < end and (masked[stop] == _MASK) == liquid:
-            stop += 1
-        piece = source[at:stop]
-        parts.append(piece if liquid else _plain(piece))
-        at = stop
-    return "".join(parts)
+def _value(attributes: str, name: str) -> str:
+    start, end = _attribute(attributes, name, 0, len(attributes))
+    return _read(attributes[start:end])
 
 
-def _plain(piece: str) -> str:
-    text = _collapsed(piece)
-    if "&" in text:
-        text = html.unescape(text)
-    if "{" not in text:
-        return text
-    # An entity must not become Liquid: "&#123;{" was text in the HTML, and is text here.
-    return text if "{" in piece and "&" not in piece else text.replace("{{", "{ {").replace("{%", "{ %")
+def _read(text: str) -> str:
+    return html.unescape(text).replace(_MASK, " ") if "&" in text else text
 
 
 def _collapsed(text: str) -> str:
