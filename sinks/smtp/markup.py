@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _MASK = "\ue000"
-_NUMBERED = re.compile(f"{_MASK}([0-9]+){_MASK}")
+_NUMBERED = re.compile(f"{_MASK}([0-9]{{1,6}}){_MASK}")
 _OPENING = re.compile(r"(?P<raw>\{%-?\s*+raw\s*+-?%\})|\{\{|\{%")
 _ENDRAW = re.compile(r"\{%-?\s*+endraw\s*+-?%\}")
 _BODY_END = re.compile("</body", re.IGNORECASE)
@@ -119,7 +119,8 @@ def text_of(source: str, *, templated: bool) -> str:
         # Text must not become Liquid: "&#123;{" was none in the HTML, and is none here.
         for brace in ("{", "%", _MASK):
             text = text.replace("{" + brace, "{ " + brace)
-        text = _NUMBERED.sub(lambda mark: liquid[int(mark[1])], text)
+        liquid.append("")  # for a number that somebody wrote with entities
+        text = _NUMBERED.sub(lambda mark: liquid[min(int(mark[1]), len(liquid) - 1)], text)
     return text.strip() + "\n"
 
 
@@ -162,7 +163,7 @@ def _value(attributes: str, name: str) -> str:
 
 
 def _read(text: str) -> str:
-    return html.unescape(text).replace(_MASK, " ") if "&" in text else text
+    return html.unescape(text) if "&" in text else text
 
 
 def _collapsed(text: str) -> str:
