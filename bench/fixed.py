@@ -21,6 +21,7 @@ from schemas.tenant import Tenant
 from schemas.tokens import Keyring
 from sinks.clickhouse.core import row
 from sinks.smtp import facts, state
+from sinks.smtp.answers import Addresses, Answer, MxRecords
 from sinks.smtp.commands import Dot, Open, Publish, Start
 from sinks.smtp.commands import Rules as OwnerRules
 from sinks.smtp.compose import Composed, Composer
@@ -30,7 +31,6 @@ from sinks.smtp.dkim import Key, Signer, hash_body
 from sinks.smtp.dns import Cache, Router
 from sinks.smtp.policy import Limits
 from sinks.smtp.queue import LaneRecord
-from sinks.smtp.routing import Addresses, Answer, MxRecords
 from sinks.smtp.session import Session, SessionInfo, Timeouts
 from sinks.smtp.state import Kind, Phase, Result, State
 from topics.record import Record

@@ -72,6 +72,7 @@ def _smtp(settings: Settings, ready: Ready) -> None:
         signers=keys.signers,
         reach=wiring.reach(settings),
         nameservers=wiring.nameservers(settings),
+        dnssec=wiring.dnssec(settings),
         ehlo_name=settings.delivery.ehlo_name,
         instance=settings.instance,
         shaping=wiring.shaping(settings),

@@ -66,6 +66,10 @@ class DeliverySettings(_Section):
     shaping: Path | None = None
     """A shaping file over the shipped one: what each site may be asked to take, and what its replies set off."""
     nameservers: tuple[HostPort, ...] = ()
+    dnssec: bool | None = None
+    """Whether the name servers validate and their word is taken (DANE). When absent: if all of `nameservers` are on
+    loopback.
+    """
     retry_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Multiplies the waits of the retry schedule; the embedded stack shortens them so that a deferral is seen to pass.
     """

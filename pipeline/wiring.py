@@ -80,6 +80,16 @@ def shaping(settings: Settings) -> Shaping:
         raise SettingsError(f"delivery.shaping: {error}") from None
 
 
+def dnssec(settings: Settings) -> bool:
+    """Whether an AD bit counts. The system's name servers are not taken for ours, wherever they listen: Docker's are on
+    loopback, and pass on what comes from afar.
+    """
+    if settings.delivery.dnssec is not None:
+        return settings.delivery.dnssec
+    servers = settings.delivery.nameservers
+    return bool(servers) and all(host_port(server)[0] in ("127.0.0.1", "::1") for server in servers)
+
+
 def reach(settings: Settings) -> Reach:
     """Whom mail may reach: in sink mode, the simulator's addresses alone (and nobody, when it has not said where)."""
     from sinks.smtp.reach import LiveReach, SinkReach

@@ -27,7 +27,9 @@ class AttemptMade(MailEvent):
     transfer_ms: float = 0.0  # MAIL written to the final reply
     tls_version: str = ""
     tls_cipher: str = ""
-    tls_verified: bool = False
+    tls_verified: bool = False  # the certificate is the MX host's, by trusted roots or by DANE
+    tls_policy: str = ""  # what asked for it: dane, sts, sts-testing, or the configured mode (opportunistic, ...)
+    tls_failure: str = ""  # what TLS could not do, by RFC 8460 section 4.3; beside a delivery in clear too
     reply_code: int = 0
     reply_enhanced: str = ""
     reply_text: str = ""  # redacted, at most 512 characters

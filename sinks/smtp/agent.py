@@ -12,20 +12,18 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from random import Random
 from typing import Any, Final
 
 import structlog
 
 from schemas.lanes import MessageQueue
-from sinks.smtp import dns, intake, journal
+from sinks.smtp import intake, journal
+from sinks.smtp.assembly import connections
 from sinks.smtp.bodies import BodyReader
 from sinks.smtp.clock import boottime
 from sinks.smtp.commands import Bodies, Command, Drained, Fetch, Publish, Rules
 from sinks.smtp.config import SmtpConfig
-from sinks.smtp.connections import Connections
 from sinks.smtp.core import Depth, Owner
-from sinks.smtp.dialer import Dialer, Identity
 from sinks.smtp.knowledge import Knowledge
 from sinks.smtp.membership import Membership
 from sinks.smtp.policy import Policy
@@ -98,18 +96,7 @@ class Agent:
             self._fail,
             config.presses,
         )
-        self._router = dns.Router(
-            dns.Cache(dns.Resolver(config.nameservers), time.monotonic), Random(), providers=self._shapes.providers
-        )
-        self._connections = Connections(
-            self,
-            self._router.route,
-            Dialer(config.reach, config.timeouts),
-            Identity(config.ehlo_name, config.bind_address),
-            config.tls,
-            self._press,
-            config.instance,
-        )
+        self._connections, self._router = connections(config, self._shapes.providers, self, self._press)
         topics = journal.Topics(QUEUE, _LANES)
         self._journal = journal.Journal(
             config.cluster, topics, GROUP, config.instance, self._threadsafe(self._on_report)

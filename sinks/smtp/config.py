@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +10,10 @@ from pathlib import Path
 from schemas.rules.shaping import Shaping
 from schemas.tenant import Tenant
 from schemas.tokens import Keyring
-from sinks.smtp.dialer import TlsMode
 from sinks.smtp.dkim import Signer
 from sinks.smtp.reach import Reach
 from sinks.smtp.session import Timeouts
+from sinks.smtp.tls import TlsMode
 from topics.kafka import Cluster
 
 
@@ -30,6 +31,8 @@ class SmtpConfig:
     shaping: Shaping = field(default_factory=Shaping)
     shaping_file: Path | None = None  # what `shaping` was read from; looked at again and again
     tls: TlsMode = TlsMode.OPPORTUNISTIC
+    dnssec: bool = False  # the name servers validate, and their word is taken: DANE
+    authorities: ssl.SSLContext | None = None  # roots for the certificates of MX and policy hosts; None: the system's
     timeouts: Timeouts = field(default_factory=Timeouts)
     sessions: int = 500
     retry_scale: float = 1.0

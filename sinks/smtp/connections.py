@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 import structlog
 
 from schemas.lanes import MessageQueue
+from sinks.smtp.calling import Caller, Uncalled
 from sinks.smtp.clock import boottime
 from sinks.smtp.commands import Close, Dot, Drop, Open, Start
 from sinks.smtp.compose import Composed, Missing, Unsendable
-from sinks.smtp.dialer import Dialer, Endpoint, Identity, TlsMode
 from sinks.smtp.dialogue import Envelope
 from sinks.smtp.outcome import Accepted, Broken, Cause, Outcome, Stage
 from sinks.smtp.press import Printed
@@ -27,9 +27,9 @@ from sinks.smtp.results import Attempt, result_of, unroutable
 from sinks.smtp.routing import Permanent, Route, Temporary
 from sinks.smtp.session import Session
 from sinks.smtp.state import Kind, Result
-
-_TRIES: Final = 4  # addresses of one opening: each may take its whole time-out
-_SMTP: Final = 25
+from sinks.smtp.sts_policies import NO_POLICY, StsView
+from sinks.smtp.tls import TlsMode
+from sinks.smtp.tls_policies import TlsPolicies, carries, reported
 
 log = structlog.get_logger(__name__)
 
@@ -53,12 +53,13 @@ class Ears(Protocol):
 class _Link:
     """A connection by the core's number."""
 
-    __slots__ = ("command", "envelope", "number", "opening", "order", "session", "started", "used")
+    __slots__ = ("command", "envelope", "number", "opening", "order", "session", "started", "sts", "used")
 
     def __init__(self, number: int, command: MessageQueue) -> None:
         self.number = number
         self.command = command
-        self.opening: asyncio.Task[None] | None = None
+        self.opening: asyncio.Task[None] | None = None  # or the look at the policy of another domain
+        self.sts: tuple[str, StsView] = ("", NO_POLICY)  # the domain whose policy it was found to satisfy, and that
         self.session: Session | None = None
         self.envelope: Envelope | None = None
         self.order = 0
@@ -68,15 +69,23 @@ class _Link:
 
 class Connections:
     def __init__(
-        self, ears: Ears, route: Router, dialer: Dialer, identity: Identity, tls: TlsMode, press: Pressroom, worker: str
+        self,
+        ears: Ears,
+        route: Router,
+        caller: Caller,
+        tls: TlsMode,
+        policies: TlsPolicies,
+        press: Pressroom,
+        worker: str,
     ) -> None:
         self._ears = ears
         self._route = route
-        self._dialer = dialer
-        self._identity = identity
+        self._caller = caller
         self._tls = tls
+        self._policies = policies
         self._press = press
         self._worker = worker
+        self._since = int(time.time())  # the core counts sessions anew after each restart
         self._links: dict[int, _Link] = {}
         self._orders: dict[int, _Link] = {}
         self._order = 0
@@ -125,34 +134,38 @@ class Connections:
     async def _open(self, link: _Link) -> None:
         command = link.command
         try:
-            route = await self._route(command.recipient_domain)
+            route, view = await asyncio.gather(
+                self._route(command.recipient_domain), self._policies.of(command.recipient_domain)
+            )
+            link.sts = (command.recipient_domain, view)
             if not isinstance(route, Route):
                 self._failed(link, unroutable(route, self._attempt(link)), rest=False)
             elif self._links.get(link.number) is link:
                 if self._ears.misplaced(link.number, command, route):
                     del self._links[link.number]
                 else:
-                    await self._dial(link, route)
+                    self._called(link, await self._caller.call(route, view, self._tls))
         except Exception:
             # Whatever broke, the message must not wait for ever on a connection that nobody opens.
             log.exception("open_failed", session=link.number)
             self._failed(link, self._local(Kind.HELD, "internal_error"), rest=True)
 
-    async def _dial(self, link: _Link, route: Route) -> None:
-        failure: Outcome = Broken(Stage.CONNECT, Cause.UNREACHABLE)
-        host = ip = ""
-        for hop in route.hops[:_TRIES]:
-            host, ip = hop.mx_host, hop.ip
-            answer = await self._dialer.open(Endpoint(ip, _SMTP, host), self._identity, self._tls)
-            if isinstance(answer, Session):
-                self._opened(link, answer)
-                return
-            failure = answer
-        result, rest = result_of(failure, link.command, self._attempt(link, mx_host=host, mx_ip=ip))
+    def _called(self, link: _Link, answer: Session | Uncalled) -> None:
+        link.opening = None
+        if isinstance(answer, Session):
+            self._opened(link, answer)
+            return
+        attempt = self._attempt(
+            link,
+            mx_host=answer.mx_host,
+            mx_ip=answer.mx_ip,
+            tls_policy=answer.tls_policy,
+            tls_failure=answer.tls_failure,
+        )
+        result, rest = result_of(answer.outcome, link.command, attempt)
         self._failed(link, result, rest=rest)
 
     def _opened(self, link: _Link, session: Session) -> None:
-        link.opening = None
         if self._links.get(link.number) is not link:
             session.drop()
             return
@@ -173,6 +186,44 @@ class Connections:
         link.envelope = None
         link.started = time.time()
         link.used += 1
+        if record.command.recipient_domain == link.sts[0] or self._may_carry(link, record):
+            self._print(link, record)
+
+    def _may_carry(self, link: _Link, record: LaneRecord) -> bool:
+        """Whether the open session is good enough for another domain of its site. If that is to be asked first, the
+        message goes on when it is known; if not, the core is told that the connection is gone, and opens another.
+        """
+        domain = record.command.recipient_domain
+        view = self._policies.known(domain)
+        if view is None:
+            link.opening = asyncio.get_running_loop().create_task(self._ask(link, record))
+            return False
+        session = link.session
+        if session is None or not carries(session.info, view):
+            self._gone(link)
+            return False
+        link.sts = (domain, view)
+        return True
+
+    async def _ask(self, link: _Link, record: LaneRecord) -> None:
+        domain = record.command.recipient_domain
+        try:
+            view = await self._policies.of(domain)
+        except Exception:
+            # Whatever broke, the message must not wait for ever on an answer that nobody gives.
+            log.exception("policy_failed", session=link.number)
+            self._gone(link)
+            return
+        if self._links.get(link.number) is not link:
+            return
+        link.opening = None
+        if link.session is None or not carries(link.session.info, view):
+            self._gone(link)
+        else:
+            link.sts = (domain, view)
+            self._print(link, record)
+
+    def _print(self, link: _Link, record: LaneRecord) -> None:
         self._order += 1
         link.order = self._order
         self._orders[self._order] = link
@@ -249,12 +300,16 @@ class Connections:
 
     # Facts
 
-    def _attempt(self, link: _Link, *, mx_host: str = "", mx_ip: str = "") -> Attempt:
+    def _attempt(
+        self, link: _Link, *, mx_host: str = "", mx_ip: str = "", tls_policy: str = "", tls_failure: str = ""
+    ) -> Attempt:
         now = time.time()
         info = link.session.info if link.session is not None else None
+        if info is not None:
+            tls_policy, tls_failure = reported(info, link.sts[1], self._tls)
         return Attempt(
             worker=self._worker,
-            session_id=f"{self._worker}-{link.number}",
+            session_id=f"{self._since:x}-{link.number}",
             started_at=int(link.started * 1000),
             at=int(now * 1000),
             connect_ms=info.connect_ms if info is not None and link.used == 1 else 0.0,
@@ -262,6 +317,8 @@ class Connections:
             info=info,
             mx_host=mx_host,
             mx_ip=mx_ip,
+            tls_policy=tls_policy,
+            tls_failure=tls_failure or link.sts[1].failure,
         )
 
     def _local(self, kind: Kind, reason: str) -> Result:

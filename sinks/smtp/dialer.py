@@ -1,7 +1,7 @@
 """Open a session: connect, banner, EHLO, STARTTLS by aiosmtplib, then hand its transport to our own protocol.
 
-Every failure is an outcome that names its stage; aiosmtplib's exceptions end here. Which endpoint, source and TLS mode
-to use is decided before (routing.py, the owner's policy); what a refusal means, after.
+Every failure is an outcome that names its stage; aiosmtplib's exceptions end here. Which endpoint and source to use,
+and what TLS must prove, is decided before (routing.py, tls_policies.py); what a refusal means, after.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ import re
 import socket
 import ssl
 import time
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import cast
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, cast
 
 import aiosmtplib
 
+from sinks.smtp.dane import authenticates
 from sinks.smtp.dialogue import Features
 from sinks.smtp.outcome import Broken, Cause, OpeningFailure, Refused, Stage
 from sinks.smtp.reach import Reach
 from sinks.smtp.replies import Reply
 from sinks.smtp.session import Session, SessionInfo, Timeouts
+from sinks.smtp.tls import DAY_S, Demand, HostMemory, Rung, TlsFailure, TlsMode, failure_of, rungs
 
 # RFC 5321 section 4.1.1.1: a server that does not know EHLO says so by one of these, and is asked by HELO.
 _NO_EHLO = frozenset((500, 502, 504))
+_BROKEN_TLS_S: Final = 3 * DAY_S  # for which a host is asked for nothing better than what it could do
+_BUSY_TLS_S: Final = 3600.0  # 4xx to STARTTLS: it says itself that it will pass
 _EHLO_NAME = re.compile(r"[A-Za-z0-9.\-]{1,255}|\[[0-9A-Fa-f.:IPv]{2,50}\]")
 
 
@@ -49,56 +53,78 @@ class Identity:
             raise ValueError("the EHLO name is neither a domain nor an address literal")
 
 
-class TlsMode(StrEnum):
-    NONE = "none"
-    OPPORTUNISTIC = "opportunistic"  # RFC 7435: encrypted where it works, in clear where it does not
-    REQUIRED = "required"  # encrypted, whoever the peer is
-    VERIFIED = "verified"  # encrypted, and the certificate names the MX host
-
-
 class Dialer:
-    """`authorities` are the roots for VERIFIED; None: the system's."""
+    """`authorities` are the roots for certificates; None: the system's."""
 
     def __init__(self, reach: Reach, timeouts: Timeouts, authorities: ssl.SSLContext | None = None) -> None:
         self._reach = reach
         self._timeouts = timeouts
+        self._memory = HostMemory(time.monotonic)
         self._verified = authorities if authorities is not None else ssl.create_default_context()
         self._unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._unverified.check_hostname = False
         self._unverified.verify_mode = ssl.CERT_NONE  # RFC 7435: no proof of name is still better than clear text
 
-    async def open(self, endpoint: Endpoint, identity: Identity, tls: TlsMode) -> Session | OpeningFailure:
+    async def open(self, endpoint: Endpoint, identity: Identity, demand: Demand) -> Session | OpeningFailure:
         """A session that is ready to send, or why there is none. Cancelling it leaves no socket."""
-        opening = _Opening(self._reach, self._timeouts, endpoint, identity)
-        context = None if tls is TlsMode.NONE else self._verified if tls is TlsMode.VERIFIED else self._unverified
+        opening = _Opening(self._reach, self._timeouts, endpoint, identity, demand)
         try:
             async with asyncio.timeout(self._timeouts.opening):
-                result = await opening.run(tls, context)
-                if (
-                    tls is TlsMode.OPPORTUNISTIC
-                    and not isinstance(result, Session)
-                    and result.stage in (Stage.STARTTLS, Stage.HANDSHAKE)
-                ):
-                    # RFC 3207 section 4.1 lets us go on in clear; after a broken handshake only a new connection can.
-                    note = f"{result.stage} {result.reply.code if isinstance(result, Refused) else result.cause}"
-                    result = await opening.run(TlsMode.NONE, None)
-                    if isinstance(result, Session):
-                        result.info = replace(result.info, tls_fallback=note)
+                return await self._climb_down(opening, endpoint.mx_host, demand)
         except TimeoutError:
             return Broken(opening.stage, Cause.TIMEOUT)
-        return result
+
+    async def _climb_down(self, opening: _Opening, host: str, demand: Demand) -> Session | OpeningFailure:
+        """The best that the host can do, as far down as the demand allows. After a broken handshake only a new
+        connection can go on (RFC 3207 section 4.1).
+        """
+        best, known = self._memory.best(host)
+        left = list(rungs(demand.mode, best))
+        opening.failure = known if demand.mode in (TlsMode.OPPORTUNISTIC, TlsMode.REQUIRED) else ""
+        fell = 0.0  # for how long to remember
+        while True:
+            rung = left.pop(0)
+            result = await opening.run(rung, self._context(rung))
+            if isinstance(result, Session):
+                if fell:
+                    self._memory.note(host, rung, opening.failure, fell)
+                return result
+            if result.stage not in (Stage.STARTTLS, Stage.HANDSHAKE) or not left:
+                return result
+            if not opening.untrusted:
+                # It is not the certificate: encryption with whomever fails the same.
+                left = [rung for rung in left if rung is Rung.CLEAR]
+                if not left:
+                    return result
+            later = isinstance(result, Refused) and result.reply.code < 500
+            fell = _BUSY_TLS_S if later else _BROKEN_TLS_S
+
+    def _context(self, rung: Rung) -> ssl.SSLContext | None:
+        match rung:
+            case Rung.VERIFIED:
+                return self._verified
+            case Rung.UNVERIFIED:
+                return self._unverified
+            case Rung.CLEAR:
+                return None
 
 
 class _Opening:
-    def __init__(self, reach: Reach, timeouts: Timeouts, endpoint: Endpoint, identity: Identity) -> None:
+    def __init__(
+        self, reach: Reach, timeouts: Timeouts, endpoint: Endpoint, identity: Identity, demand: Demand
+    ) -> None:
         self.stage = Stage.CONNECT
+        self.failure = ""  # of TLS, so far
+        self.untrusted = False  # the last failure was the certificate's alone
         self._reach = reach
         self._timeouts = timeouts
         self._endpoint = endpoint
         self._identity = identity
+        self._demand = demand
 
-    async def run(self, tls: TlsMode, context: ssl.SSLContext | None) -> Session | OpeningFailure:
+    async def run(self, rung: Rung, context: ssl.SSLContext | None) -> Session | OpeningFailure:
         self.stage = Stage.CONNECT
+        self.untrusted = False
         started = time.monotonic()
         connected = await self._connect()
         if not isinstance(connected, socket.socket):
@@ -113,10 +139,13 @@ class _Opening:
         try:
             failure = await self._greet(client)
             if failure is None and context is not None:
-                failure = await self._encrypt(client, tls, context)
+                failure = await self._encrypt(client, context)
             if failure is not None:
                 return failure
-            return self._hand_over(client, tls, started)
+            if self._demand.mode is TlsMode.DANE and not self._is_named(client):
+                self.failure = TlsFailure.VALIDATION
+                return Broken(Stage.HANDSHAKE, Cause.TLS, failure=self.failure)
+            return self._hand_over(client, rung, started)
         finally:
             client.close()  # closes nothing once the transport is handed over
 
@@ -173,10 +202,21 @@ class _Opening:
             return self._failure(error)
         return None
 
-    async def _encrypt(self, client: aiosmtplib.SMTP, tls: TlsMode, context: ssl.SSLContext) -> OpeningFailure | None:
+    async def _encrypt(self, client: aiosmtplib.SMTP, context: ssl.SSLContext) -> OpeningFailure | None:
         self.stage = Stage.STARTTLS
         if not client.supports_extension("starttls"):
-            return None if tls is TlsMode.OPPORTUNISTIC else Broken(Stage.STARTTLS, Cause.UNSUPPORTED)
+            self.failure = TlsFailure.NOT_SUPPORTED
+            if self._demand.mode is TlsMode.OPPORTUNISTIC:
+                return None
+            return Broken(Stage.STARTTLS, Cause.UNSUPPORTED, failure=self.failure)
+        failure = await self._starttls(client, context)
+        if failure is not None:
+            return failure
+        # RFC 3207 section 4.2: what was learnt in clear is forgotten, and asked again.
+        return await self._ehlo(client)
+
+    async def _starttls(self, client: aiosmtplib.SMTP, context: ssl.SSLContext) -> OpeningFailure | None:
+        unless, self.failure = self.failure, TlsFailure.VALIDATION
         try:
             await client.starttls(
                 tls_context=context, server_hostname=self._endpoint.mx_host, timeout=self._timeouts.starttls
@@ -184,16 +224,23 @@ class _Opening:
         except aiosmtplib.SMTPReadTimeoutError as error:
             return self._failure(error)
         except aiosmtplib.SMTPTimeoutError:
-            return Broken(Stage.HANDSHAKE, Cause.TIMEOUT)
+            return Broken(Stage.HANDSHAKE, Cause.TIMEOUT, failure=self.failure)
         except aiosmtplib.SMTPServerDisconnected as error:
             self.stage = Stage.HANDSHAKE if "upgrading" in error.message else Stage.STARTTLS
             return self._failure(error)
         except aiosmtplib.SMTPException as error:
             return self._failure(error)
-        except (OSError, ValueError):  # ssl.SSLError is the one, a host name that cannot be one the other
-            return Broken(Stage.HANDSHAKE, Cause.TLS)
-        # RFC 3207 section 4.2: what was learnt in clear is forgotten, and asked again.
-        return await self._ehlo(client)
+        except (OSError, ValueError) as error:  # ssl.SSLError is the one, a host name that cannot be one the other
+            self.untrusted = isinstance(error, ssl.SSLCertVerificationError)
+            self.failure = failure_of(error)
+            return Broken(Stage.HANDSHAKE, Cause.TLS, failure=self.failure)
+        self.failure = unless
+        return None
+
+    def _is_named(self, client: aiosmtplib.SMTP) -> bool:
+        shown = client.get_transport_info("ssl_object")
+        chain = _chain(shown) if isinstance(shown, ssl.SSLObject) else []
+        return authenticates(self._demand.tlsa, chain, self._endpoint.mx_host, datetime.now(UTC))
 
     def _failure(self, error: aiosmtplib.SMTPException) -> OpeningFailure:
         """aiosmtplib's exceptions at a stage, as outcomes. A new kind of them fails a test."""
@@ -207,7 +254,7 @@ class _Opening:
                 return Broken(self.stage, Cause.TIMEOUT)
         return Broken(self.stage, Cause.LOST)
 
-    def _hand_over(self, client: aiosmtplib.SMTP, tls: TlsMode, started: float) -> Session | OpeningFailure:
+    def _hand_over(self, client: aiosmtplib.SMTP, rung: Rung, started: float) -> Session | OpeningFailure:
         transport = cast(asyncio.Transport | None, client.transport)  # uvloop's are none by class
         if transport is None or transport.is_closing():
             return Broken(self.stage, Cause.LOST)
@@ -221,7 +268,9 @@ class _Opening:
             features=_features(client.esmtp_extensions),
             tls_version=cipher[1] if cipher else "",
             tls_cipher=cipher[0] if cipher else "",
-            tls_verified=cipher is not None and tls is TlsMode.VERIFIED,
+            tls_verified=cipher is not None and (rung is Rung.VERIFIED or self._demand.mode is TlsMode.DANE),
+            tls_policy=self._demand.policy,
+            tls_failure=self.failure,
             opened_at=time.time(),
             connect_ms=(time.monotonic() - started) * 1000.0,
         )
@@ -230,6 +279,15 @@ class _Opening:
         session.connection_made(transport)
         client.transport = client.protocol = None  # it is ours now: nothing that client does may reach it
         return session
+
+
+def _chain(shown: ssl.SSLObject) -> list[bytes]:
+    """The certificates as the peer showed them (DER), its own first."""
+    public = getattr(shown, "get_unverified_chain", None)  # from Python 3.13 on
+    if public is not None:
+        return list(public())
+    inner: Any = getattr(shown, "_sslobj", None)
+    return [bytes(each.public_bytes(ssl._ssl.ENCODING_DER)) for each in inner.get_unverified_chain() or ()]  # type: ignore[attr-defined]
 
 
 def _features(extensions: dict[str, str]) -> Features:

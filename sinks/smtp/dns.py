@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 import dns.asyncresolver
 import dns.exception
+import dns.flags
 import dns.message
 import dns.name
 import dns.nameserver
@@ -21,18 +22,8 @@ import dns.rdatatype
 import dns.resolver
 
 from sinks.smtp import routing
-from sinks.smtp.routing import (
-    Addresses,
-    Answer,
-    Failure,
-    IpPolicy,
-    MxRecords,
-    NoData,
-    NoName,
-    Permanent,
-    Route,
-    Temporary,
-)
+from sinks.smtp.answers import Addresses, Answer, Failure, MxRecords, NoData, NoName, Texts, Tlsa, TlsaRecords
+from sinks.smtp.routing import IpPolicy, Permanent, Route, Temporary
 
 CNAMES_MAX = 8
 _TTL_LEAST, _TTL_MOST = 30.0, 86_400.0
@@ -43,27 +34,35 @@ _CACHE_MAX = 200_000
 
 class Lookup(Protocol):
     async def __call__(self, name: str, kind: str) -> Answer:
-        """The answer for a name and one of MX, A, AAAA. Never raises for what DNS may say."""
+        """The answer for a name and one of MX, A, AAAA, TXT, TLSA. Never raises for what DNS may say."""
         ...
 
 
 class Resolver:
-    """dnspython against these name servers; `timeout` in seconds for one question, all its retries included."""
+    """dnspython against these name servers; `timeout` in seconds for one question, all its retries included.
 
-    def __init__(self, nameservers: Sequence[tuple[str, int]], timeout: float = 10.0) -> None:
+    `trusted`: they validate DNSSEC, and nobody can change their answers on the way, so their AD bit counts.
+    """
+
+    def __init__(self, nameservers: Sequence[tuple[str, int]], timeout: float = 10.0, *, trusted: bool = False) -> None:
+        self._trusted = trusted
         self._resolver = dns.asyncresolver.Resolver(configure=False)
         self._resolver.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in nameservers]
         self._resolver.timeout = max(timeout / 3, 0.1)
         self._resolver.lifetime = timeout
         self._resolver.cache = None
+        # RFC 6840 section 5.7: AD in a question asks for AD in the answer, without all the signatures of DO.
+        self._resolver.flags = dns.flags.RD | dns.flags.AD
 
     async def __call__(self, name: str, kind: str) -> Answer:
         try:
             answer = await self._resolver.resolve(dns.name.from_text(name), kind, search=False)
         except dns.resolver.NXDOMAIN as error:
-            return NoName(_negative_ttl(list(cast(Any, error).responses().values())))
+            responses = list(cast(Any, error).responses().values())
+            return NoName(_negative_ttl(responses), self._secure(*responses))
         except dns.resolver.NoAnswer as error:
-            return NoData(_negative_ttl([cast(Any, error).response()]))
+            response = cast(Any, error).response()
+            return NoData(_negative_ttl([response]), self._secure(response))
         except dns.resolver.LifetimeTimeout:
             return Failure("DNS time-out", _FAILURE_TTL)
         except (dns.exception.DNSException, OSError, UnicodeError) as error:
@@ -71,10 +70,20 @@ class Resolver:
         if len(answer.chaining_result.cnames) > CNAMES_MAX:
             return Failure("a chain of too many CNAMEs", _FAILURE_TTL)
         ttl = min(max(float(answer.rrset.ttl if answer.rrset else 0), _TTL_LEAST), _TTL_MOST)
+        secure = self._secure(answer.response)
         # Sorted: the order of records is chance, and chance comes from the caller's generator alone.
-        if kind == "MX":
-            return MxRecords(tuple(sorted((int(mx.preference), _text(mx.exchange)) for mx in answer)), ttl)
-        return Addresses(tuple(sorted(str(record.address) for record in answer)), ttl)
+        match kind:
+            case "MX":
+                return MxRecords(tuple(sorted((int(mx.preference), _text(mx.exchange)) for mx in answer)), ttl, secure)
+            case "TXT":
+                return Texts(tuple(sorted(b"".join(record.strings) for record in answer)), ttl, secure)
+            case "TLSA":
+                records = (Tlsa(int(each.usage), int(each.selector), int(each.mtype), each.cert) for each in answer)
+                return TlsaRecords(tuple(records), ttl, secure)
+        return Addresses(tuple(sorted(str(record.address) for record in answer)), ttl, secure)
+
+    def _secure(self, *responses: dns.message.Message) -> bool:
+        return self._trusted and all(response.flags & dns.flags.AD for response in responses)
 
 
 class Cache:

@@ -91,6 +91,8 @@ def _attempt(command: MessageQueue, state: State, result: Result, common: dict[s
         "tls_version": result.tls_version,
         "tls_cipher": result.tls_cipher,
         "tls_verified": result.tls_verified,
+        "tls_policy": result.tls_policy,
+        "tls_failure": result.tls_failure,
         "reply_code": result.code,
         "reply_enhanced": result.enhanced,
         "reply_text": result.text,

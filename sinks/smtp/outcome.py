@@ -11,7 +11,7 @@ What a reply means (schemas/rules/replies.py) and what follows from it (the queu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sinks.smtp.replies import Reply
@@ -63,6 +63,7 @@ class Broken:
     stage: Stage
     cause: Cause
     reply: Reply | None = None
+    failure: str = field(default="", compare=False)  # of TLS: the result type of RFC 8460
 
 
 @dataclass(frozen=True, slots=True)

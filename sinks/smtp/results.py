@@ -51,10 +51,25 @@ class Attempt:
     info: SessionInfo | None = None
     mx_host: str = ""  # of the last endpoint that was tried, where no session came about
     mx_ip: str = ""
+    tls_policy: str = ""
+    tls_failure: str = ""  # RFC 8460 section 4.3
 
 
 def result_of(outcome: Outcome, command: MessageQueue, attempt: Attempt) -> tuple[Result, bool]:
     """The result, and whether nothing new should go to the site for a while."""
+    result, rest = _result_of(outcome, command, attempt)
+    # What one domain's own policy asks for, and a host cannot prove, says nothing about the rest of the host's site.
+    of_policy = isinstance(outcome, Broken) and outcome.cause is Cause.TLS
+    if attempt.tls_policy == "sts" and (of_policy or _at_tls(outcome)):
+        rest = False
+    return result, rest
+
+
+def _at_tls(outcome: Outcome) -> bool:
+    return not isinstance(outcome, Accepted) and outcome.stage in (Stage.STARTTLS, Stage.HANDSHAKE)
+
+
+def _result_of(outcome: Outcome, command: MessageQueue, attempt: Attempt) -> tuple[Result, bool]:
     match outcome:
         case Accepted(reply):
             return _result(Kind.DELIVERED, attempt, reply=reply, stage=Stage.DOT), False
@@ -137,6 +152,8 @@ def _result(
         tls_version=info.tls_version if info else "",
         tls_cipher=info.tls_cipher if info else "",
         tls_verified=info.tls_verified if info else False,
+        tls_policy=attempt.tls_policy,
+        tls_failure=attempt.tls_failure,
     )
 
 

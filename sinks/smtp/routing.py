@@ -13,6 +13,8 @@ from hashlib import sha256
 from ipaddress import ip_address
 from random import Random
 
+from sinks.smtp.answers import Addresses, Answer, Failure, MxRecords, NoName
+
 HOSTS_MAX = 10  # MX hosts looked at: a hostile zone has thousands
 ADDRESSES_MAX = 20
 OTHER = "other"
@@ -21,45 +23,6 @@ OTHER = "other"
 # not their customers'.
 Providers = Mapping[str, Sequence[str]]
 NO_PROVIDERS: Providers = {}
-
-
-@dataclass(frozen=True, slots=True)
-class MxRecords:
-    """(preference, host); hosts in lower case without the last dot, "" for the root."""
-
-    values: tuple[tuple[int, str], ...]
-    ttl: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    values: tuple[str, ...]
-    ttl: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class NoData:
-    """The name exists, and has no such record."""
-
-    ttl: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class NoName:
-    """NXDOMAIN."""
-
-    ttl: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """SERVFAIL, a time-out, nonsense: nothing is known, so nothing follows but to ask again."""
-
-    reason: str
-    ttl: float = 30.0
-
-
-Answer = MxRecords | Addresses | NoData | NoName | Failure
 
 
 class IpPolicy(StrEnum):
@@ -83,6 +46,7 @@ class Route:
     provider: str
     mx_hosts: tuple[str, ...]
     hops: tuple[Hop, ...]
+    secure: frozenset[str] = frozenset()  # MX hosts whose addresses DNSSEC vouches for
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +81,7 @@ def hosts(domain: str, mx: Answer, rng: Random) -> Hosts | Permanent | Temporary
             return Permanent("5.1.2", "the domain does not exist")
         case MxRecords(values=values):
             pass
-        case NoData() | Addresses():
+        case _:
             # RFC 5321 section 5.1: without an MX the domain's own address is an MX of preference 0.
             return Hosts((domain,), implicit=True)
     # RFC 7505 section 3: a single "." says that no mail is taken; beside others it means nothing.
@@ -142,16 +106,23 @@ def route(
 ) -> Route | Permanent | Temporary:
     """Second step: from the hosts' (A, AAAA) answers to addresses. Hosts that cannot be resolved are passed over."""
     hops: list[Hop] = []
+    secure: set[str] = set()
     failure = ""
     for name in found.names:
         four, six = addresses[name]
         for answer in (four, six):
             if isinstance(answer, Failure):
                 failure = answer.reason
+            elif isinstance(answer, Addresses) and answer.secure:
+                secure.add(name)
         hops += [Hop(ip, name) for ip in _ordered(_texts(four), _texts(six), policy, rng)]
     if hops:
         return Route(
-            site(domain, found, providers), provider(found.names, providers), found.names, tuple(hops[:ADDRESSES_MAX])
+            site(domain, found, providers),
+            provider(found.names, providers),
+            found.names,
+            tuple(hops[:ADDRESSES_MAX]),
+            frozenset(secure),
         )
     if failure:
         return Temporary(failure)

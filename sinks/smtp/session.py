@@ -62,8 +62,9 @@ class SessionInfo:
     features: Features = field(default_factory=Features)
     tls_version: str = ""  # empty: in clear
     tls_cipher: str = ""
-    tls_verified: bool = False
-    tls_fallback: str = ""  # why an offered STARTTLS was given up: the stage and cause
+    tls_verified: bool = False  # the certificate is the MX host's: by the roots we trust, or by DANE
+    tls_policy: str = ""  # which rule asked for it: see `tls.Demand`
+    tls_failure: str = ""  # what the host could not do that is better, as RFC 8460 names it; remembered or found now
     opened_at: float = 0.0  # Unix seconds
     connect_ms: float = 0.0
 

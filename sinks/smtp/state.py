@@ -18,6 +18,7 @@ from uuid import UUID
 MAX_BYTES: Final = 300
 _MAX_LANE: Final = 120  # bytes of a lane's name in a record
 _VERSION: Final = 1
+_VERSION_OWED: Final = 2  # with a result: two strings more than in version 1
 
 
 class Phase(IntEnum):
@@ -74,6 +75,8 @@ class Result:
     tls_version: str = ""
     tls_cipher: str = ""
     tls_verified: bool = False
+    tls_policy: str = ""
+    tls_failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +111,10 @@ _SEPARATOR = "\x1f"
 _RANKED: Final = (
     ("reason", 48), ("enhanced", 10), ("bounce_class", 20), ("disposition", 12), ("stage", 9), ("mx_ip", 39),
     ("source", 24), ("rule", 24), ("mx_host", 64), ("session_id", 16), ("worker", 24), ("tls_version", 8),
-    ("tls_cipher", 32), ("text", MAX_BYTES),
+    ("tls_policy", 13), ("tls_failure", 25), ("tls_cipher", 32), ("text", MAX_BYTES),
 )  # fmt: skip
+_STRINGS_2: Final = tuple(name for name, _ in _RANKED)
+_STRINGS_1: Final = tuple(name for name in _STRINGS_2 if name not in ("tls_policy", "tls_failure"))
 
 
 def encode(state: State) -> bytes:
@@ -120,7 +125,7 @@ def encode(state: State) -> bytes:
     if result is not None:
         flags |= _OWED | (_VERIFIED if result.tls_verified else 0)
     head = _HEAD.pack(
-        _VERSION, state.phase, flags, min(state.attempts, 0xFFFF), state.offset,
+        _VERSION if result is None else _VERSION_OWED, state.phase, flags, min(state.attempts, 0xFFFF), state.offset,
         state.accepted_at, state.next_at, state.expires_at, state.keep_until,
     )  # fmt: skip
     lane = state.lane.encode()
@@ -147,7 +152,7 @@ def decode(value: bytes) -> State:
 
 
 def _decode(value: bytes) -> State:
-    if value[0] != _VERSION:
+    if value[0] not in (_VERSION, _VERSION_OWED):
         raise ValueError("version")
     phase = Phase(value[1])
     if phase >= Phase.DONE:
@@ -162,7 +167,8 @@ def _decode(value: bytes) -> State:
     if flags & _OWED:
         kind, decided, started, code, classifier, connect_ms, transfer_ms = _RESULT.unpack_from(value, at)
         parts = value[at + _RESULT.size :].decode().split(_SEPARATOR)
-        texts = {name: text for (name, _), text in zip(_RANKED, parts, strict=True)}
+        names = _STRINGS_1 if value[0] == _VERSION else _STRINGS_2
+        texts = dict(zip(names, parts, strict=True))
         result = Result(
             Kind(kind), decided, started, code, classifier_version=classifier, connect_ms=connect_ms,
             transfer_ms=transfer_ms, tls_verified=bool(flags & _VERIFIED), **texts,

@@ -289,6 +289,32 @@ def test_the_health_of_a_provider_is_told_by_the_minute(database: Database) -> N
     assert found == [(4, 2, 1, 1, 42.5)], "a domain without a known provider stands for itself"
 
 
+def test_sessions_are_counted_by_policy_and_result(database: Database) -> None:
+    story = Story(START, seed=next(_seed))
+    for session, fields in (
+        ("s-1", {"tls_policy": "sts", "tls_version": "TLSv1.3"}),
+        ("s-1", {"tls_policy": "sts", "tls_version": "TLSv1.3"}),  # a second message on it
+        ("s-2", {"tls_policy": "sts-testing", "tls_version": "TLSv1.3", "tls_failure": "certificate-expired"}),
+        ("s-3", {"tls_policy": "dane", "tls_failure": "dnssec-invalid"}),
+        ("s-4", {"tls_policy": "opportunistic", "tls_version": "TLSv1.3", "tls_failure": "certificate-not-trusted"}),
+        ("s-5", {"tls_policy": "opportunistic", "tls_failure": "starttls-not-supported"}),
+        ("s-6", {"tls_policy": "opportunistic"}),  # it never came to TLS
+        ("s-7", {"tls_policy": "none"}),
+    ):
+        made = story.message("in_flight", domain="gmx.test")
+        made.attempt(attempts.AttemptDelivered, worker="w1", mx_ip="198.18.0.9", session_id=session, **fields)
+    write(database, story.events)
+    query = """SELECT policy_type, result_type, sum(sessions) FROM v_tls_report
+        WHERE policy_domain = 'gmx.test' AND receiving_ip = '198.18.0.9' GROUP BY ALL ORDER BY ALL"""
+    assert database.rows(query) == [
+        ("no-policy-found", "", 1),
+        ("no-policy-found", "starttls-not-supported", 1),
+        ("sts", "", 1),
+        ("sts", "certificate-expired", 1),
+        ("tlsa", "dnssec-invalid", 1),
+    ]
+
+
 # P5
 
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
 
 from schemas.lanes import MessageQueue
+from sinks.smtp.calling import Caller
 from sinks.smtp.clock import boottime
 from sinks.smtp.commands import Close, Dot, Drop, Open, Start
 from sinks.smtp.compose import Composed
 from sinks.smtp.connections import Connections
-from sinks.smtp.dialer import Dialer, Identity, TlsMode
+from sinks.smtp.dialer import Dialer, Identity
 from sinks.smtp.dialogue import Envelope, Features
+from sinks.smtp.mta_sts import StsMode, StsPolicy
+from sinks.smtp.outcome import Broken, Cause
+from sinks.smtp.outcome import Stage as Outcome
 from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.queue import LaneRecord
 from sinks.smtp.routing import Hop, Route
 from sinks.smtp.session import Session, SessionInfo, Timeouts
 from sinks.smtp.state import Kind, Result
+from sinks.smtp.sts_policies import NO_POLICY, StsView
+from sinks.smtp.tls import Demand, TlsMode
 from tests.smtp_owner.world import command
 from tests.waiting import until_async
 
@@ -62,6 +68,26 @@ class Dialing:
 
 
 @dataclass
+class Policies:
+    """MTA-STS policies of domains: `views` are known, those in `later` are told when they are asked for."""
+
+    views: dict[str, StsView] = field(default_factory=dict)
+    later: dict[str, StsView] = field(default_factory=dict)
+
+    def known(self, domain: str) -> StsView | None:
+        return None if domain in self.later else self.views.get(domain, NO_POLICY)
+
+    async def of(self, domain: str) -> StsView:
+        await asyncio.sleep(0)
+        return self.views.get(domain, self.later.get(domain, NO_POLICY))
+
+    async def demand(self, view: StsView, host: str, secure: bool, mode: TlsMode) -> Demand | Broken:
+        if view.enforced is not None and not view.enforced.names(host):
+            return Broken(Outcome.CONNECT, Cause.TLS, failure="validation-failure")
+        return Demand(mode, mode)
+
+
+@dataclass
 class Heard:
     """The core's ears."""
 
@@ -72,7 +98,8 @@ class Heard:
         self.said.append("opened")
 
     def open_failed(self, session: int, command: MessageQueue, result: Result, *, rest: bool) -> None:
-        self.said.append("open_failed")
+        self.said.append(f"open_failed {rest}")
+        self.results.append(result)
 
     def misplaced(self, session: int, command: MessageQueue, route: Route) -> bool:
         return False
@@ -101,7 +128,9 @@ class Stage:
             return Route(domain, "other", ("mx.a.test",), (Hop("198.18.0.1", "mx.a.test"),))
 
         dialer, press = cast(Dialer, self.dialing), cast(Pressroom, self)
-        self.connections = Connections(self.heard, route, dialer, Identity("mta.test"), TlsMode.NONE, press, "1")
+        self.policies = Policies()
+        caller = Caller(dialer, Identity("mta.test"), self.policies)
+        self.connections = Connections(self.heard, route, caller, TlsMode.NONE, self.policies, press, "1")
 
     def order(self, number: int, record: LaneRecord) -> None:
         self.orders.append(number)
@@ -186,3 +215,63 @@ async def test_a_closed_session_says_quit(stage: Stage) -> None:
     assert stage.wire.written == b"QUIT\r\n"
     stage.dialing.session.connection_lost(None)
     assert stage.heard.said == ["opened"]
+
+
+# Several domains on one connection
+
+BOB = command("bob").model_copy(update={"recipient_domain": "b.test"})
+POLICY = StsPolicy("1", StsMode.ENFORCE, ("mx.a.test",), 86400.0)
+ENFORCED = StsView(POLICY)
+
+
+def next_message(stage: Stage) -> None:
+    """The first one is through, and the connection is given one of another domain."""
+    stage.until_ready()
+    stage.connections.obey(Dot(1, boottime() + 10))
+    stage.peer(b"250 ok\r\n")
+    stage.orders.clear()
+    stage.connections.obey(Start(1, 1, LaneRecord(False, 1, BOB.key, BOB, b"")))
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_another_domain_without_a_policy_takes_the_same_connection(stage: Stage, known: bool) -> None:
+    (stage.policies.views if known else stage.policies.later)["b.test"] = NO_POLICY
+    next_message(stage)
+    await until_async(lambda: stage.orders, what="the message to be composed")
+    assert stage.heard.said == ["opened", "ready", "delivered True"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_one_that_asks_for_more_than_it_proved_does_not(stage: Stage, known: bool) -> None:
+    (stage.policies.views if known else stage.policies.later)["b.test"] = ENFORCED
+    next_message(stage)
+    await until_async(lambda: stage.heard.said[-1] == "closed", what="the core to hear that it is gone")
+    assert (stage.orders, stage.wire.written.count(b"RCPT")) == ([], 1)
+
+
+async def test_one_that_asks_for_what_it_proved_does(stage: Stage) -> None:
+    stage.dialing.session.info = replace(stage.dialing.session.info, tls_version="TLSv1.3", tls_verified=True)
+    stage.policies.views["b.test"] = ENFORCED
+    next_message(stage)
+    assert stage.orders
+
+
+async def test_a_look_at_a_policy_ends_with_its_connection(stage: Stage) -> None:
+    stage.policies.later["b.test"] = NO_POLICY
+    next_message(stage)
+    stage.connections.obey(Drop(1))
+    await stage.connections.close()
+    assert stage.orders == []
+
+
+async def test_a_host_that_the_policy_does_not_name_is_not_called() -> None:
+    stage = Stage()
+    stage.policies.views[ANN.recipient_domain] = StsView(replace(POLICY, mx=("other.test",)))
+    stage.connections.obey(Open(1, "default/a.test#0", ANN))
+    await until_async(lambda: stage.heard.said, what="the opening")
+    assert stage.heard.said == ["open_failed False"]
+    result = stage.heard.results[0]
+    assert (result.kind, result.bounce_class, result.tls_policy, result.tls_failure) == (
+        *(Kind.DEFERRED, "TLSFailure", "sts", "validation-failure"),
+    )
+    assert not hasattr(stage.dialing, "session")

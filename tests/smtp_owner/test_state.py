@@ -43,6 +43,7 @@ DELIVERED = Result(
     tls_version="TLSv1.3",
     tls_cipher="TLS_AES_256_GCM_SHA384",
     tls_verified=True,
+    tls_policy="sts",
 )
 ENDED = replace(QUEUED, phase=Phase.ENDED, lane="", attempts=3, result=DELIVERED)
 DONE = State(Phase.DONE, True, 4711, "", 0, 0, 0, 0, 1_760_090_000)
@@ -55,10 +56,10 @@ GOLDEN = (
     ),
     (
         ENDED,
-        "0103060003000000000000126700000199c82cc07b00000199c83153e068e8c98068e8d790000100000199c82cc3e800"
+        "0203060003000000000000126700000199c82cc07b00000199c83153e068e8c98068e8d790000100000199c82cc3e800"
         "000199c82cc38400fa000041480000424900001f322e302e301f1f1f646f741f3139382e35312e3130302e371f313932"
-        "2e302e322e311f1f6d782e6578616d706c652e746573741f312d371f311f544c5376312e331f544c535f4145535f3235"
-        "365f47434d5f5348413338341f7175657565642061732034373131",
+        "2e302e322e311f1f6d782e6578616d706c652e746573741f312d371f311f544c5376312e331f7374731f1f544c535f41"
+        "45535f3235365f47434d5f5348413338341f7175657565642061732034373131",
     ),
     (
         DONE,
@@ -126,6 +127,16 @@ def test_an_ordinary_result_loses_nothing() -> None:
 def test_the_bytes_on_disk_stay(state: State, value: str) -> None:
     assert encode(state).hex() == value
     assert decode(bytes.fromhex(value)) == state
+
+
+def test_a_result_of_version_1_is_read() -> None:
+    value = (
+        "0103060003000000000000126700000199c82cc07b00000199c83153e068e8c98068e8d790000100000199c82cc3e800"
+        "000199c82cc38400fa000041480000424900001f322e302e301f1f1f646f741f3139382e35312e3130302e371f313932"
+        "2e302e322e311f1f6d782e6578616d706c652e746573741f312d371f311f544c5376312e331f544c535f4145535f3235"
+        "365f47434d5f5348413338341f7175657565642061732034373131"
+    )
+    assert decode(bytes.fromhex(value)) == replace(ENDED, result=replace(DELIVERED, tls_policy=""))
 
 
 def test_markers_are_tiny() -> None:

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import trustme
 import uvloop
 
-from sinks.smtp.dialer import Dialer, Endpoint, Identity, TlsMode
+from sinks.smtp.dialer import Dialer, Endpoint, Identity
 from sinks.smtp.outcome import OpeningFailure, Stage
 from sinks.smtp.reach import SinkReach
 from sinks.smtp.session import Session, Timeouts
+from sinks.smtp.tls import Demand, TlsMode
 
 T = TypeVar("T")
 IP, MX = "198.18.0.10", "mx.example.test"
@@ -154,7 +155,9 @@ async def dialled(
     peer: Peer, tls: TlsMode = TlsMode.NONE, timeouts: Timeouts = PATIENT, authorities: ssl.SSLContext | None = None
 ) -> Session | OpeningFailure:
     reach = SinkReach({f"{IP}:25": f"127.0.0.1:{peer.port}"})
-    return await Dialer(reach, timeouts, authorities).open(Endpoint(IP, 25, MX), Identity("out.brand.test"), tls)
+    return await Dialer(reach, timeouts, authorities).open(
+        Endpoint(IP, 25, MX), Identity("out.brand.test"), Demand(tls, tls)
+    )
 
 
 def certificates(name: str = MX) -> tuple[ssl.SSLContext, ssl.SSLContext]:

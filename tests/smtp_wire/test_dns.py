@@ -15,8 +15,13 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from sinks.smtp.answers import Addresses, Answer, Failure, MxRecords, NoData, NoName
 from sinks.smtp.dns import CNAMES_MAX, Cache, Resolver, Router
-from sinks.smtp.routing import Addresses, Answer, Failure, MxRecords, NoData, NoName, Permanent, Route, Temporary
+from sinks.smtp.routing import (
+    Permanent,
+    Route,
+    Temporary,
+)
 
 ZONE: dict[str, dict[str, tuple[int, list[str]]]] = {
     "example.test.": {"MX": (600, ["10 MX.example.test.", "20 mx2.example.test."])},

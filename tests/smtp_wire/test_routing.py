@@ -7,19 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.rules.shaping_file import load
+from sinks.smtp.answers import Addresses, Answer, Failure, MxRecords, NoData, NoName
 from sinks.smtp.routing import (
     ADDRESSES_MAX,
     HOSTS_MAX,
     OTHER,
-    Addresses,
-    Answer,
-    Failure,
     Hop,
     Hosts,
     IpPolicy,
-    MxRecords,
-    NoData,
-    NoName,
     Permanent,
     Route,
     Temporary,

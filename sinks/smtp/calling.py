@@ -1,0 +1,60 @@
+"""Try the hosts of a route, in order, until one opens a session that satisfies the policies of both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from sinks.smtp.dialer import Dialer, Endpoint, Identity
+from sinks.smtp.outcome import Broken, Cause, OpeningFailure, Stage
+from sinks.smtp.routing import Route
+from sinks.smtp.session import Session
+from sinks.smtp.sts_policies import StsView
+from sinks.smtp.tls import TlsFailure, TlsMode
+from sinks.smtp.tls_policies import TlsPolicies
+
+_TRIES: Final = 4  # addresses of one opening: each may take its whole time-out
+_SMTP: Final = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Uncalled:
+    """No host opened a session: the last failure, and what was tried then. `failure` of TLS as RFC 8460 names it."""
+
+    outcome: OpeningFailure
+    mx_host: str = ""
+    mx_ip: str = ""
+    tls_policy: str = ""
+    tls_failure: str = ""
+
+
+class Caller:
+    def __init__(self, dialer: Dialer, identity: Identity, policies: TlsPolicies) -> None:
+        self._dialer = dialer
+        self._identity = identity
+        self._policies = policies
+
+    async def call(self, route: Route, view: StsView, mode: TlsMode) -> Session | Uncalled:
+        """`view`: what holds for the recipient's domain. `mode`: the configured one."""
+        last = Uncalled(Broken(Stage.CONNECT, Cause.UNREACHABLE))
+        tries = 0
+        for hop in route.hops:
+            demand = await self._policies.demand(view, hop.mx_host, hop.mx_host in route.secure, mode)
+            if isinstance(demand, Broken):
+                policy = "dane" if demand.failure == TlsFailure.DNSSEC_INVALID else "sts"
+                last = Uncalled(demand, hop.mx_host, hop.ip, policy, demand.failure)
+                continue
+            answer = await self._dialer.open(Endpoint(hop.ip, _SMTP, hop.mx_host), self._identity, demand)
+            if isinstance(answer, Session):
+                return answer
+            last = Uncalled(answer, hop.mx_host, hop.ip, demand.policy, _tls_failure(answer))
+            tries += 1
+            if tries == _TRIES:
+                break
+        return last
+
+
+def _tls_failure(outcome: OpeningFailure) -> str:
+    if isinstance(outcome, Broken) and outcome.failure:
+        return outcome.failure
+    return TlsFailure.VALIDATION if outcome.stage in (Stage.STARTTLS, Stage.HANDSHAKE) else ""
