@@ -26,6 +26,7 @@ from sinks.smtp.config import SmtpConfig
 from sinks.smtp.core import Depth, Owner
 from sinks.smtp.knowledge import Knowledge
 from sinks.smtp.membership import Membership
+from sinks.smtp.overrides import Override
 from sinks.smtp.policy import Policy
 from sinks.smtp.press import Printed, Setup
 from sinks.smtp.pressroom import Pressroom
@@ -34,6 +35,7 @@ from sinks.smtp.routing import Route
 from sinks.smtp.shapes import Shapes
 from sinks.smtp.sites import Sites, lane_for, misplaced
 from sinks.smtp.state import Result
+from sinks.smtp.steering import Steering
 from topics import admin
 from topics.errors import Broken
 from topics.publisher import Publisher
@@ -71,17 +73,19 @@ class Agent:
         self._failure = ""
         self._failed = asyncio.Event()
         self._is_ready: Callable[[], None] | None = None
-        self._knowledge = Knowledge(config.cluster, config.instance)
+        self._knowledge = Knowledge(config.cluster, config.instance, self._threadsafe(self._hear_override))
         self._publisher = Publisher(config.cluster, f"smtp/{config.instance}")
         self._facts = Facts(self._publisher, self._threadsafe(self._on_acks))
         self._tallies = Tallies(config.instance)
         self._sites = Sites(self._knowledge.site, self._publisher)
         self._shapes = Shapes(config.shaping, config.shaping_file)
+        self._steering = Steering(config, self._shapes, self._publisher, lambda now: self._owner.reshape(now))
         self._partitions = 0
         rules = Rules(
-            admit=self._knowledge.admit,
+            admit=self._steering.admits(self._knowledge.admit),
             policy=self._policy,
             limits=self._shapes.limits,
+            shape=self._steering.shape,
             scale=config.retry_scale,
             sessions=config.sessions,
             lanes=(LANES.name, LANES_URGENT.name),
@@ -204,6 +208,11 @@ class Agent:
     def depth(self) -> Depth:
         return self._owner.depth
 
+    @property
+    def overrides(self) -> list[Override]:
+        """Those in force, of any owner."""
+        return self._steering.in_force(time.time())
+
     def _hear(self, event: intake.Event) -> None:
         self._membership.hear(event)
         self._after()
@@ -217,6 +226,7 @@ class Agent:
         self._after()
 
     def open_failed(self, session: int, command: MessageQueue, result: Result, *, rest: bool) -> None:
+        result = self._steering.judge(command, result, time.time())
         self._tallies.count(command, result)
         self._owner.open_failed(session, result, time.time(), rest=rest)
         self._after()
@@ -235,6 +245,7 @@ class Agent:
         self._after()
 
     def outcome(self, session: int, command: MessageQueue, result: Result, *, keep: bool, rest: bool) -> None:
+        result = self._steering.judge(command, result, time.time())
         self._tallies.count(command, result)
         self._owner.outcome(session, result, time.time(), keep=keep, rest=rest)
         self._after()
@@ -263,6 +274,10 @@ class Agent:
 
     def _on_bodies(self, ticket: int, found: Bodies) -> None:
         self._owner.bodies(ticket, found, time.time())
+        self._after()
+
+    def _hear_override(self, override: Override) -> None:
+        self._steering.hear(override, time.time())
         self._after()
 
     def _on_report(self, report: journal.Report) -> None:
@@ -330,18 +345,15 @@ class Agent:
                 self._owner.resume(now)
             if time.monotonic() - looked >= _SHAPING_S:
                 looked = time.monotonic()
-                self._look_at_shaping(now)
+                if self._shapes.look():
+                    self._router.providers = self._shapes.providers
+                    self._owner.reshape(now)
             self._owner.tick(now)
             self._intake.want(self._owner.depth.messages < self._config.queue_limit and not self._facts.crowded)
             if (since := time.monotonic() - tallied) >= _TALLY_S:
                 tallied += since
                 self._tallies.publish(self._publisher, datetime.now(UTC), since)
             self._after()
-
-    def _look_at_shaping(self, now: float) -> None:
-        if self._shapes.look():
-            self._router.providers = self._shapes.providers
-            self._owner.reshape(now)
 
 
 async def _first(*events: asyncio.Event) -> None:

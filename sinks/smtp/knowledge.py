@@ -5,16 +5,19 @@ P3: no attempt to a suppressed address, and none at all while the suppressions m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from schemas.codec import decode
 from schemas.lanes import MessageQueue
 from schemas.state import CampaignSet, CampaignStatus, SiteLearned, SuppressionSet
 from sinks.smtp.commands import GO, Refuse, Verdict, Wait
+from sinks.smtp.overrides import Override
 from sinks.smtp.state import Kind, Result
+from sinks.smtp.steering import override_of
 from topics.kafka import Cluster
 from topics.record import Record
-from topics.registry import CAMPAIGNS, SITES, SUPPRESSIONS
+from topics.registry import CAMPAIGNS, SHAPING, SITES, SUPPRESSIONS
 from topics.view import View
 from topics.view_reader import Reader
 
@@ -23,18 +26,23 @@ _PAUSED_S: Final = 10.0
 
 
 class Knowledge:
-    def __init__(self, cluster: Cluster, worker: str) -> None:
+    def __init__(self, cluster: Cluster, worker: str, on_override: Callable[[Override], None] | None = None) -> None:
+        """`on_override` hears of every record of `mail.shaping`, in the reading thread."""
         self._worker = worker
         self._reader = Reader(cluster, f"smtp-{worker}", check_s=0.25)
         self._suppressions: View[tuple[str, float]] = View(cluster, SUPPRESSIONS, _suppression, reader=self._reader)
         self._campaigns: View[CampaignSet] = View(cluster, CAMPAIGNS, _campaign, reader=self._reader)
         self._sites: View[str] = View(cluster, SITES, _site, reader=self._reader)
+        self._overrides: View[Override] = View(cluster, SHAPING, override_of, reader=self._reader)
+        if on_override is not None:
+            self._overrides.listen(lambda _, override: on_override(override) if override is not None else None)
 
     def start(self) -> None:
         self._reader.start()
 
     def wait_ready(self, timeout: float) -> bool:
-        return all(view.wait_ready(timeout) for view in (self._suppressions, self._campaigns, self._sites))
+        views = (self._suppressions, self._campaigns, self._sites, self._overrides)
+        return all(view.wait_ready(timeout) for view in views)
 
     def close(self) -> None:
         self._reader.close()

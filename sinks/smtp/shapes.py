@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from schemas.rules import shaping_file
+from schemas.rules.reply_rules import ReplyRule
 from schemas.rules.shaping import Ceilings, Shaping
 from sinks.smtp.policy import Limits
 from sinks.smtp.routing import Providers
@@ -30,6 +31,7 @@ class Shapes:
         self._seen = _stamp(path)
         self._ceilings: dict[str, Ceilings] = {}
         self._limits: dict[str, Limits] = {}
+        self._rules: dict[str, tuple[ReplyRule, ...]] = {}
 
     def at(self, site: str) -> Ceilings:
         found = self._ceilings.get(site)
@@ -47,6 +49,14 @@ class Shapes:
             found = self._limits[lane] = _limits(self.at(site_of(lane)))
         return found
 
+    def rules_at(self, site: str) -> tuple[ReplyRule, ...]:
+        found = self._rules.get(site)
+        if found is None:
+            if len(self._rules) >= _REMEMBERED:
+                self._rules.clear()
+            found = self._rules[site] = self.shaping.rules_at(site)
+        return found
+
     def look(self) -> bool:
         """Whether the file has changed, and holds now. Called every few seconds."""
         stamp = _stamp(self._path)
@@ -60,7 +70,7 @@ class Shapes:
             return False
         self.shaping = shaping
         self.providers = {**shaping.providers}
-        self._ceilings, self._limits = {}, {}
+        self._ceilings, self._limits, self._rules = {}, {}, {}
         log.info("shaping_changed", file=str(self._path), version=shaping.version)
         return True
 

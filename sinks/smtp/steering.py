@@ -1,0 +1,143 @@
+"""Replies that set rules off, and overrides that hold: between the shaping, the queue owner's core and `mail.shaping`.
+
+An override of ours holds here at once, and is published with the rule and the replies that fired it; one of another
+owner comes from the view. Decisions are automation.py's and overrides.py's; this carries them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from schemas.codec import decode
+from schemas.lanes import MessageQueue
+from schemas.rules.bounces import Disposition
+from schemas.rules.reply_rules import Reply, Verdict
+from schemas.state import ShapingSet
+from sinks.smtp import commands
+from sinks.smtp.automation import Automation, Fired, Traffic
+from sinks.smtp.config import SmtpConfig
+from sinks.smtp.overrides import Action, Override, Overrides
+from sinks.smtp.policy import Limits, Shape
+from sinks.smtp.shapes import Shapes, site_of
+from sinks.smtp.state import Kind, Result
+from topics.errors import Later
+from topics.publisher import Publisher
+from topics.record import Record
+
+Admit = Callable[[MessageQueue, float], commands.Verdict]
+
+_SPREAD_S: Final = 300.0  # at most, over which the mail of a sender comes back whose suspension is over
+
+log = structlog.get_logger(__name__)
+
+
+class Steering:
+    """`reshape` tells the core that other limits hold."""
+
+    def __init__(
+        self, config: SmtpConfig, shapes: Shapes, publisher: Publisher, reshape: Callable[[float], None]
+    ) -> None:
+        self._shapes = shapes
+        self._publisher = publisher
+        self._reshape = reshape
+        self._worker = config.instance
+        self._overrides = Overrides(config.retry_scale)
+        self._automation = Automation(shapes.rules_at, self._overrides, scale=config.retry_scale)
+        self._source = config.bind_address or ""  # where the system chooses: the one of the last session
+
+    # What the core asks
+
+    def shape(self, lane: str, limits: Limits, now: float) -> Shape:
+        shape = self._overrides.shape(lane, limits, now)
+        if self._source and (until := self._overrides.source_until(self._source, site_of(lane), now)):
+            return Shape(shape.limits, max(shape.suspended_until, until), min(shape.again_at, until))
+        return shape
+
+    def admits(self, before: Admit) -> Admit:
+        """Whether an attempt may start: what `before` says, and then what overrides of senders say."""
+
+        def admit(command: MessageQueue, now: float) -> commands.Verdict:
+            verdict = before(command, now)
+            return self._admit(command, now) if verdict is commands.GO else verdict
+
+        return admit
+
+    def _admit(self, command: MessageQueue, now: float) -> commands.Verdict:
+        until, cause = self._overrides.sender_until(command.tenant, command.campaign_id, command.site, now)
+        if not until:
+            return commands.GO
+        # Not all in one second: what waits for it comes back over a while, each message at a time of its own.
+        spread = min(_SPREAD_S, (until - now) / 10) * int(command.message_id[-4:], 16) / 0x10000
+        return commands.Wait(until + spread, cause)
+
+    # What happens
+
+    def judge(self, command: MessageQueue, result: Result, now: float) -> Result:
+        """What becomes of the message after all. Overrides that the reply brings about hold when this returns."""
+        if result.source:
+            self._source = result.source
+        if result.code < 400:
+            return result
+        traffic = Traffic(command.pool, command.site, command.tenant, command.campaign_id, result.source)
+        reply = Reply(result.code, result.enhanced, result.text)
+        found = self._automation.judge(reply, traffic, self._shapes.limits(command.key), now)
+        for fired in found.fired:
+            self._overrides.put(fired.override, now)
+            self._publish(fired, command.tenant)
+        if found.fired:
+            self._reshape(now)
+        if found.rule is not None and found.verdict is not None:
+            result = _decided(result, found.verdict, found.rule.id)
+        return result
+
+    def hear(self, override: Override, now: float) -> None:
+        """An override of any owner, this one's too, as `mail.shaping` has it."""
+        if self._overrides.put(override, now):
+            self._reshape(now)
+
+    def in_force(self, now: float) -> list[Override]:
+        return self._overrides.in_force(now)
+
+    def _publish(self, fired: Fired, tenant: str) -> None:
+        override = fired.override
+        log.warning("shaping_override", selector=override.selector, action=override.action, rule=override.rule)
+        event = ShapingSet.from_cause(
+            f"{self._worker}/{override.selector}/{override.action}/{override.since}",
+            occurred_at=datetime.fromtimestamp(override.since, UTC),
+            tenant=tenant if override.selector.startswith(("tenant:", "campaign:")) else "default",
+            selector=override.selector,
+            action=override.action.value,
+            value=override.value,
+            until=datetime.fromtimestamp(override.until, UTC),
+            rule=fired.rule.id,
+            rule_version=fired.rule.version,
+            evidence=fired.evidence,
+        )
+        try:
+            self._publisher.publish(event)
+        except Later:  # its queue has been full for a minute; here it holds, and the next reply says it again
+            log.error("shaping_override_untold", selector=override.selector)
+
+
+def override_of(record: Record) -> Override | None:
+    """For the view of `mail.shaping`."""
+    event = decode(record.value, record.headers)
+    if not isinstance(event, ShapingSet):
+        return None
+    until = event.until.timestamp() if event.until is not None else event.occurred_at.timestamp()
+    return Override(event.selector, Action(event.action), event.value, event.occurred_at.timestamp(), until, event.rule)
+
+
+def _decided(result: Result, verdict: Verdict, rule: str) -> Result:
+    """A rule knows better than the reply's code."""
+    match verdict, result.kind:
+        case Verdict.DEFER, Kind.BOUNCED:
+            return replace(result, kind=Kind.DEFERRED, disposition=Disposition.TRANSIENT, rule=rule)
+        case Verdict.BOUNCE, Kind.DEFERRED:
+            return replace(result, kind=Kind.BOUNCED, rule=rule)
+    return result
