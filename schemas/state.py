@@ -78,7 +78,7 @@ class ShapingSet(Event):
     """
 
     type: Literal["shaping.set"] = "shaping.set"
-    selector: str  # site:NAME, source:NAME, campaign:NAME, tenant:NAME
+    selector: str  # site:POOL/SITE, source:NAME>SITE, tenant:NAME>SITE, campaign:TENANT/NAME>SITE: docs/shaping.md
     action: Literal["suspend", "limit_rate", "limit_connections", "lift"]
     value: float = 0.0
     until: AwareDatetime | None = None
