@@ -198,6 +198,14 @@ def _text_of(html: str | None) -> str | None:
 def _bulk(command: MessageQueue, from_: Mailbox) -> Bulk | None:
     if not command.stream.is_bulk:
         return None
-    # Google's form: up to three fields of the sender's choice, then who it is.
-    feedback = f"{command.campaign_id or ''}:{command.tenant}:{command.stream}:mailriver"
-    return Bulk(f"{command.stream}.{from_.address.domain}", feedback)
+    domain = from_.address.domain
+    return Bulk(f"{command.stream}.{domain}", _feedback_id(command.campaign_id, command.tenant, command.stream, domain))
+
+
+@lru_cache(maxsize=256)
+def _feedback_id(campaign_id: str | None, tenant: str, stream: str, domain: str) -> str:
+    """Google's form: three fields by which complaint rates are told, and the sender: 5 to 15 characters, always the
+    same. A colon parts them, so none may stand in a name.
+    """
+    sender = f"{domain}-mail"[:15] if len(domain) < 5 else domain[:15]
+    return ":".join(part.replace(":", "-") for part in (campaign_id or "", tenant, stream, sender))
