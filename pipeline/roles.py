@@ -48,14 +48,19 @@ def _until_signal_async(work: Callable[[asyncio.Event], Coroutine[Any, Any, None
 
 
 def _plan(settings: Settings, ready: Ready) -> None:
+    from pipeline.claims_cleaner import ClaimsCleaner
     from processors.plan import agent
 
+    claims = wiring.claims(settings)
     config = agent.PlanConfig(
         cluster=wiring.cluster(settings),
         tenants=settings.tenants,
         pools=frozenset(settings.pools),
         recipient_secret=secrets.recipient_secret(settings.secrets_folder),
+        claims=claims,
     )
+    if claims is not None:
+        ClaimsCleaner(claims).start()
     _until_signal(lambda stop: agent.run(config, stop, ready))
 
 
@@ -70,6 +75,7 @@ def _smtp(settings: Settings, ready: Ready) -> None:
         tenants=settings.tenants,
         keyring=wiring.keyring(settings),
         signers=keys.signers,
+        claims=wiring.claims(settings),
         reach=wiring.reach(settings),
         nameservers=wiring.nameservers(settings),
         dnssec=wiring.dnssec(settings),

@@ -83,6 +83,11 @@ class TrackingSettings(_Section):
     listen: HostPort = "127.0.0.1:8080"
 
 
+class ClaimSettings(_Section):
+    folder: Path | None = None
+    """Where what is too large for a record is kept: one folder for every `plan` and `smtp`, on all hosts."""
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -101,6 +106,7 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     inbound: InboundSettings = InboundSettings()
     tracking: TrackingSettings = TrackingSettings()
+    claims: ClaimSettings = ClaimSettings()
     pools: tuple[Name, ...] = ("default",)
     tenants: dict[Name, Tenant] = {}
 

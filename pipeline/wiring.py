@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from schemas.tokens import Keyring
     from sinks.smtp.dkim import Signer
     from sinks.smtp.reach import Reach
+    from topics.claims import FolderClaims
 
 _log = structlog.get_logger(__name__)
 
@@ -124,6 +125,12 @@ def signers(settings: Settings) -> dict[str, Signer | None]:
     except (DkimError, OSError) as error:
         raise SettingsError(str(error)) from None
     return found
+
+
+def claims(settings: Settings) -> FolderClaims | None:
+    from topics.claims import FolderClaims
+
+    return FolderClaims(settings.claims.folder) if settings.claims.folder else None
 
 
 def sender_records(settings: Settings) -> dict[str, str]:

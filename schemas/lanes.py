@@ -6,14 +6,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from schemas import ids
+from schemas.attachments import Attachment
+from schemas.claims import Claim
 from schemas.envelope import MailEvent, Name
 
 
 class Inline(BaseModel):
-    """Content that came with the send itself, final text."""
+    """Content that came with the send itself, final text.
+
+    Or, with `from_` and `subject` empty, one of: `raw` or `raw_claim`, a complete message in base64 or by claim;
+    `claim`, for the JSON of any other content that is too large for a lane. A worker that does not know these yet finds
+    no From, and sends nothing.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -23,6 +30,10 @@ class Inline(BaseModel):
     subject: str
     text: str | None = None
     html: str | None = None
+    attachments: tuple[Attachment, ...] = ()
+    raw: str | None = None
+    raw_claim: Claim | None = None
+    claim: Claim | None = None
 
 
 class FromCampaign(BaseModel):
@@ -33,6 +44,11 @@ class FromCampaign(BaseModel):
     kind: Literal["campaign"] = "campaign"
     campaign_id: Name
     variables: dict[str, Any] = {}
+    attachments: tuple[Attachment, ...] = ()  # beside the campaign's
+
+
+Content = Annotated[Inline | FromCampaign, Field(discriminator="kind")]
+CONTENT: TypeAdapter[Inline | FromCampaign] = TypeAdapter(Content)
 
 
 class MessageQueue(MailEvent):
@@ -43,7 +59,7 @@ class MessageQueue(MailEvent):
     idempotency_key: str
     site: str
     shard: int = 0
-    content: Annotated[Inline | FromCampaign, Field(discriminator="kind")]
+    content: Content
     headers: dict[str, str] = {}
     accepted_at: AwareDatetime
     send_at: AwareDatetime | None = None

@@ -10,7 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from schemas.attachments import ATTACHMENTS_MAX, AttachmentRequested
+from schemas.claims import Claim
 from schemas.envelope import Label, Metadata, Name, Stream, Tags
+from schemas.rules.raw_mail import RAW_MAX
 
 MAX_SUBJECT = 2_000
 MAX_BODY = 512 * 1024  # characters of text or html given inline
@@ -37,6 +40,9 @@ class SendRequested(BaseModel):
     campaign_id: Name | None = None
     variables: dict[str, Any] = {}
     headers: Annotated[dict[HeaderName, HeaderValue], Field(max_length=32)] = {}
+    attachments: Annotated[tuple[AttachmentRequested, ...], Field(max_length=ATTACHMENTS_MAX)] = ()
+    raw: Annotated[str | None, Field(max_length=RAW_MAX * 4 // 3 + 4)] = None
+    raw_claim: Claim | None = None
     tenant: Name = "default"
     stream: Stream | None = None
     pool: Name | None = None
@@ -49,6 +55,8 @@ class SendRequested(BaseModel):
 
     @model_validator(mode="after")
     def _content_is_one_thing(self) -> Self:
+        if self.raw is not None or self.raw_claim is not None:
+            return self._raw_alone()
         own = [name for name in ("subject", "text", "html") if getattr(self, name) is not None]
         if self.campaign_id is None:
             if self.from_ is None or self.subject is None or (self.text is None and self.html is None):
@@ -57,4 +65,12 @@ class SendRequested(BaseModel):
                 raise ValueError("variables are for campaigns: a send of its own carries its final text")
         elif own:
             raise ValueError(f"a campaign has its own content: drop {', '.join(own)}")
+        return self
+
+    def _raw_alone(self) -> Self:
+        if self.raw is not None and self.raw_claim is not None:
+            raise ValueError("one of raw, raw_claim")
+        beside = ("from_", "reply_to", "subject", "text", "html", "campaign_id", "variables", "headers", "attachments")
+        if given := [name.rstrip("_") for name in beside if getattr(self, name)]:
+            raise ValueError(f"a raw message is complete: drop {', '.join(given)}")
         return self

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field
 
+from schemas.attachments import ATTACHMENTS_MAX, Attachment
 from schemas.envelope import Event, Label, Metadata, Name, Stream, Tags
 
 
@@ -63,6 +64,7 @@ class CampaignSet(Event):
     subject_template: str
     text: str | None = None
     html: str | None = None
+    attachments: Annotated[tuple[Attachment, ...], Field(max_length=ATTACHMENTS_MAX)] = ()
     tags: Tags = ()
     metadata: Metadata = {}
     expires_after_s: int = 3 * 86_400

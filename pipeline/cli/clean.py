@@ -14,7 +14,10 @@ from pipeline.cli.output import Failure
 from pipeline.embedded.claim import LOCK_FILE, InUse, claimed
 
 # What we make there. Anything else in the folder is somebody else's: MAILRIVER_DATA may have named a home.
-_DATA = (places.STACK_FILE, "ports.json", "secrets", "kafka", "clickhouse", "simulator", "logs", "run", LOCK_FILE)
+_DATA = (
+    *(places.STACK_FILE, "ports.json", "secrets", "kafka", "clickhouse", "claims", "simulator", "logs", "run"),
+    LOCK_FILE,
+)
 _CACHE = ("kafka-*",)
 
 

@@ -7,7 +7,7 @@ command reads the same file.
 A Kafka that MAILRIVER_KAFKA names takes the place of the embedded one. Nothing else of the environment is a setting of
 this stack: it delivers to its own simulated internet, and nowhere else.
 
-DATA/  stack.toml  lock  ports.json  secrets/  kafka/  clickhouse/  simulator/  logs/  run/
+DATA/  stack.toml  lock  ports.json  secrets/  kafka/  clickhouse/  claims/  simulator/  logs/  run/
 """
 
 from __future__ import annotations
@@ -159,6 +159,7 @@ class Stack:
                 "retry_scale": RETRY_SCALE,
             },
             "inbound": {"listen": f"127.0.0.1:{ports['inbound']}"},
+            "claims": {"folder": str(self._data / "claims")},
             "tracking": {"listen": f"127.0.0.1:{ports['tracking']}"},
             "tenants": {
                 TENANT: {

@@ -1,9 +1,9 @@
 """Wire `plan` to its topics: `mail.sends` in; recipients, acceptances and lane commands out, then the offset.
 
 Order of a batch: the whole batch is decided before anything is written, so that a record for the dead letters does not
-make its neighbours go out twice. Then the address is published, the acceptance, and last the lane command; the loop
-waits for the acks of all, then commits. A crash in between repeats all of it: facts with the same ids, and a command
-that the lane's owner drops as known.
+make its neighbours go out twice; what is claimed is in its place by then. Then the address is published, the
+acceptance, and last the lane command; the loop waits for the acks of all, then commits. A crash in between repeats all
+of it: facts with the same ids, and a command that the lane's owner drops as known.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from processors.plan.claiming import Claiming
 from processors.plan.core import Accepted, Decision, Headers, Rejected, Rules, Send, Unreadable, Unready, decide
+from schemas.claims import CHECKED_IN_ABOVE, ClaimError
 from schemas.codec import decode
 from schemas.state import CampaignSet, RecipientSeen, SiteLearned
 from schemas.tenant import Tenant
 from topics import admin, loop
+from topics.claims import Claims, ClaimsAway
 from topics.kafka import Cluster
 from topics.loop import Later, Never
 from topics.publisher import Publisher
@@ -38,12 +41,13 @@ class PlanConfig:
     tenants: Mapping[str, Tenant]
     pools: frozenset[str]
     recipient_secret: bytes
+    claims: Claims | None = None
 
 
 def run(config: PlanConfig, stop: threading.Event, ready: Callable[[], None]) -> None:
     rules = Rules(config.tenants, config.pools, config.recipient_secret, admin.partition_count(config.cluster, LANES))
     with closing(Reader(config.cluster, GROUP)) as reader, Publisher(config.cluster, GROUP) as publisher:
-        planner = Planner(rules, KnownViews(config.cluster, reader), publisher)
+        planner = Planner(rules, KnownViews(config.cluster, reader), publisher, Claiming(config.claims))
         loop.run(config.cluster, GROUP, (SENDS_URGENT, SENDS), planner.handle, stop, publisher=publisher, ready=ready)
 
 
@@ -70,8 +74,9 @@ class KnownViews:
 class Planner:
     """Handles batches of the loop, on its thread."""
 
-    def __init__(self, rules: Rules, known: KnownViews, publisher: Publisher) -> None:
+    def __init__(self, rules: Rules, known: KnownViews, publisher: Publisher, claiming: Claiming) -> None:
         self._rules = rules
+        self._claiming = claiming
         self._known = known
         self._publisher = publisher
         self._published: OrderedDict[str, str] = OrderedDict()
@@ -95,7 +100,20 @@ class Planner:
                 raise Never(reason, record)
             case Unready(reason):
                 raise Later(reason)
+            case Accepted() if decision.claims or len(record.value or b"") > CHECKED_IN_ABOVE:
+                return self._claimed(decision, record.position)
         return decision
+
+    def _claimed(self, accepted: Accepted, position: str) -> Accepted | Rejected:
+        queue = accepted.queue
+        try:
+            self._claiming.keep(accepted.claims, queue.expires_at)
+            content = self._claiming.checked_in(queue.content, queue.expires_at)
+        except ClaimError as error:
+            return accepted.refused("claim", str(error), position)
+        except ClaimsAway as error:
+            raise Later(str(error)) from None
+        return replace(accepted, queue=queue.model_copy(update={"content": content}))
 
     def _accept(self, accepted: Accepted, position: str) -> None:
         if not self._published_lately(accepted.recipient, position):

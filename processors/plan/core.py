@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from processors.plan.content import Refused, claims_of, content_of, require_content
 from schemas import ids
-from schemas.address import Address, AddressError, canonical, parse, parse_mailbox
+from schemas.address import Address, AddressError, canonical, parse
+from schemas.claims import Claim
 from schemas.codec import Undecodable, decode_send
-from schemas.envelope import Stream
-from schemas.lanes import FromCampaign, Inline, MessageQueue
+from schemas.envelope import MailEvent, Stream
+from schemas.lanes import MessageQueue
 from schemas.messages import MessageAccepted, MessageRejected, MessageScheduled
 from schemas.redact import redact
 from schemas.sends import SendRequested
@@ -81,6 +83,9 @@ class Rules:
     partitions: int
 
 
+_ABOUT = {"idempotency_key", *MailEvent.model_fields} - {"event_id", "type", "schema_version", "occurred_at"}
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     accepted: MessageAccepted
@@ -89,6 +94,13 @@ class Accepted:
     queue: MessageQueue
     urgent: bool
     partition: int
+    claims: tuple[Claim, ...] = ()  # to be kept until the message has expired
+
+    def refused(self, reason: str, detail: str, position: str) -> Rejected:
+        """What was found out after the decision: the same message, not accepted."""
+        told = self.accepted.model_dump(include=_ABOUT)
+        at = self.accepted.occurred_at
+        return Rejected(MessageRejected.from_cause(position, occurred_at=at, reason=reason, detail=detail, **told))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +125,6 @@ class Unready:
 
 
 Decision = Accepted | Rejected | Unreadable | Unready
-
-
-class _Refused(Exception):
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
 
 
 def decide(send: Send, rules: Rules, known: Known, known_as_of: datetime) -> Decision:
@@ -179,7 +184,7 @@ def _message(
     }
     try:
         _check(request, tenant, campaign, pool, rules, key, str(common["recipient_id"]))
-    except _Refused as refused:
+    except Refused as refused:
         # Its cause is the position: the same key may be refused today and accepted tomorrow.
         fact = MessageRejected.from_cause(
             send.position, occurred_at=send.at, reason=refused.reason, detail=refused.detail, **common
@@ -197,7 +202,7 @@ def _message(
         recipient=str(recipient),
         idempotency_key=shown_key,
         site=site,
-        content=_content(request),
+        content=content_of(request),
         headers=request.headers,
         accepted_at=send.at,
         **when,
@@ -220,18 +225,7 @@ def _message(
         queue=queue,
         urgent=not stream.is_bulk,
         partition=ids.lane_partition(pool, site, queue.shard, rules.partitions),
-    )
-
-
-def _content(request: SendRequested) -> Inline | FromCampaign:
-    if request.campaign_id is not None:
-        return FromCampaign(campaign_id=request.campaign_id, variables=request.variables)
-    return Inline(
-        from_=request.from_ or "",
-        reply_to=request.reply_to,
-        subject=request.subject or "",
-        text=request.text,
-        html=request.html,
+        claims=claims_of(request, campaign),
     )
 
 
@@ -244,37 +238,20 @@ def _check(
     key: str,
     recipient_id: str,
 ) -> None:
-    """Raise _Refused for what is well formed and yet may not be mailed."""
+    """Raise Refused for what is well formed and yet may not be mailed."""
     if pool not in rules.pools:
-        raise _Refused("unknown_pool", f"pool {pool} is not configured")
+        raise Refused("unknown_pool", f"pool {pool} is not configured")
     for name in request.headers:
         if name.lower() in RESERVED_HEADERS or name.lower().startswith("content-"):
-            raise _Refused("reserved_header", f"{name} is written by mailriver")
+            raise Refused("reserved_header", f"{name} is written by mailriver")
     if request.campaign_id is not None:
         if campaign is None:
-            raise _Refused("unknown_campaign", f"there is no campaign {request.campaign_id}")
+            raise Refused("unknown_campaign", f"there is no campaign {request.campaign_id}")
         if campaign.status in (CampaignStatus.CANCELLED, CampaignStatus.FINISHED):
-            raise _Refused("campaign_closed", f"campaign {request.campaign_id} is {campaign.status}")
+            raise Refused("campaign_closed", f"campaign {request.campaign_id} is {campaign.status}")
         if key != ids.campaign_key(request.campaign_id, recipient_id):
             # The key makes a campaign's second start harmless, so it may not be chosen freely.
-            raise _Refused("campaign_key", "the key of a campaign's send is campaign_id/recipient_id")
-        sender = campaign.from_
-    else:
-        sender = request.from_ or ""
-    _check_senders(sender, request.reply_to, tenant)
+            raise Refused("campaign_key", "the key of a campaign's send is campaign_id/recipient_id")
+    require_content(request, campaign, tenant)
     if request.expires_at is not None and request.send_at is not None and request.expires_at <= request.send_at:
-        raise _Refused("expiry", "expires_at is not after send_at")
-
-
-def _check_senders(sender: str, reply_to: str | None, tenant: Tenant) -> None:
-    try:
-        domain = parse_mailbox(sender).address.domain
-    except AddressError as error:
-        raise _Refused("from", str(error)) from None
-    if domain not in tenant.sending_domains:
-        raise _Refused("from_not_owned", f"{domain} is not a sending domain of tenant {tenant.name}")
-    if reply_to is not None:
-        try:
-            parse_mailbox(reply_to)
-        except AddressError as error:
-            raise _Refused("reply_to", str(error)) from None
+        raise Refused("expiry", "expires_at is not after send_at")

@@ -94,7 +94,7 @@ class Agent:
         self._owner = Owner(rules)
         self._owner.pause()  # until the views are fresh
         self._press = Pressroom(
-            Setup(config.tenants, config.keyring, config.signers),
+            Setup(config.tenants, config.keyring, config.signers, config.claims),
             self._knowledge.campaign,
             self._on_printed,
             self._fail,

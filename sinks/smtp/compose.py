@@ -9,22 +9,30 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
 from schemas.address import Address, AddressError, Mailbox, parse, parse_mailbox
+from schemas.attachments import Attachment, AttachmentError, require_allowed
+from schemas.claims import ClaimError
 from schemas.lanes import FromCampaign, Inline, MessageQueue
 from schemas.links import RETURN_PATH, click_url, open_url, unsubscribe_url
+from schemas.rules.raw_mail import RawMailError
 from schemas.state import CampaignSet
 from schemas.tenant import Tenant
 from schemas.tokens import Keyring, Kind, Link, LinkKind, ReturnPath
 from sinks.smtp import markup
+from sinks.smtp.attachments import Attached
+from sinks.smtp.claimed import Fetched
 from sinks.smtp.content import Bulk, Content, ContentError, RenderContext, Rendered, Tracking, compile_content
 from sinks.smtp.dialogue import Envelope
 from sinks.smtp.dkim import DkimError, Signer, hash_body
+from sinks.smtp.mime import MimeError
+from sinks.smtp.raw import RawContent
 from sinks.smtp.session import wire_body
+from topics.claims import Claims, ClaimsAway
 
 _COMPILED: Final = 64  # campaigns kept
 
@@ -54,9 +62,10 @@ class _Missing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Campaign:
-    content: Content
+    content: Content | RawContent
     from_: Mailbox
     reply_to: Mailbox | None
+    attached: Attached | None = None
 
 
 class Composer:
@@ -66,6 +75,7 @@ class Composer:
         keyring: Keyring,
         signers: Mapping[str, Signer | None],
         campaign: Callable[[str], CampaignSet | None],
+        claims: Claims | None = None,
     ) -> None:
         """`signers` by From domain, or by `tenant/domain` for a tenant's own; None: mail of that domain goes unsigned.
         It may change while it is in use. `campaign` finds by `tenant/campaign_id`.
@@ -74,6 +84,7 @@ class Composer:
         self._keyring = keyring
         self._signers = signers
         self._campaign = campaign
+        self._fetched = Fetched(claims)
         self._compiled: OrderedDict[str, _Campaign] = OrderedDict()
         self._hashed: tuple[bytes, bytes] = (b"", b"")  # the last body, and its hash
 
@@ -82,7 +93,9 @@ class Composer:
             return self._compose(command)
         except _Missing as missing:
             return Missing(str(missing))
-        except (ContentError, AddressError, DkimError) as error:
+        except ClaimsAway:
+            return Missing("claims_away")
+        except (ContentError, AddressError, DkimError, ClaimError, AttachmentError, RawMailError, MimeError) as error:
             return Unsendable(str(error)[:200])
 
     def _compose(self, command: MessageQueue) -> Composition:
@@ -92,11 +105,13 @@ class Composer:
         recipient = parse(command.recipient)
         match command.content:
             case Inline() as inline:
-                mail = _of_inline(inline, command)
+                mail = _of_inline(inline, command) if inline.from_ else self._of_claim(inline, command)
                 variables: Mapping[str, object] = {}
             case FromCampaign() as of:
                 mail = self._of_campaign(f"{command.tenant}/{of.campaign_id}", command)
                 variables = of.variables
+        if command.content.attachments:
+            mail = self._with_attachments(mail, command.content.attachments)
         domain = mail.from_.address.domain
         if domain not in tenant.sending_domains:
             return Unsendable("the From address is not of a domain of the tenant")
@@ -121,7 +136,8 @@ class Composer:
             signature = signer.sign(headers, body, domain=domain, now=int(time.time()), body_hash=self._hash(body))
         message = b"".join((signature, headers, b"\r\n", body))
         token = self._keyring.seal(Kind.RETURN_PATH, ReturnPath(command.message_id))
-        envelope = Envelope(f"{RETURN_PATH}{token}@{tenant.return_path_domain}", str(recipient), len(message))
+        sender = f"{RETURN_PATH}{token}@{tenant.return_path_domain}"
+        envelope = Envelope(sender, str(recipient), len(message), eight_bit=not body.isascii())
         return Composed(envelope, wire_body(message))
 
     def _hash(self, body: bytes) -> bytes:
@@ -155,7 +171,25 @@ class Composer:
             tracking=Tracking([click_url(base, token) for token in clicks].__getitem__, open_url(base, opened)),
             unsubscribe_url=unsubscribe_url(base, unsubscribe),
             headers=tuple(command.headers.items()),
+            attached=mail.attached,
         )
+
+    def _of_claim(self, inline: Inline, command: MessageQueue) -> _Campaign:
+        """A complete message, or content that is kept elsewhere."""
+        inline = self._fetched.content(inline)
+        if inline.from_:
+            return self._with_attachments(_of_inline(inline, command), inline.attachments)
+        raw = self._fetched.raw(inline)
+        if raw is None:
+            raise AddressError("no From", 0)
+        from_ = Mailbox("", raw.from_)
+        return _Campaign(RawContent(raw, _bulk(command, from_)), from_, None)
+
+    def _with_attachments(self, mail: _Campaign, attachments: Sequence[Attachment]) -> _Campaign:
+        if not attachments:
+            return mail
+        own = self._fetched.attached(attachments)
+        return replace(mail, attached=own if mail.attached is None else mail.attached + own)
 
     def _of_campaign(self, key: str, command: MessageQueue) -> _Campaign:
         campaign = self._campaign(key)
@@ -166,11 +200,13 @@ class Composer:
         if compiled is None:
             from_ = parse_mailbox(campaign.from_)
             bulk = _bulk(command, from_)
-            compiled = self._compiled[version] = _Campaign(
+            compiled = _Campaign(
                 compile_content(campaign.subject_template, campaign.html, campaign.text, bulk=bulk),
                 from_,
                 parse_mailbox(campaign.reply_to) if campaign.reply_to else None,
             )
+            require_allowed(campaign.attachments, has_html=campaign.html is not None)
+            compiled = self._compiled[version] = self._with_attachments(compiled, campaign.attachments)
             if len(self._compiled) > _COMPILED:
                 self._compiled.popitem(last=False)
         return compiled

@@ -14,6 +14,7 @@ from sinks.smtp.dkim import Signer
 from sinks.smtp.reach import Reach
 from sinks.smtp.session import Timeouts
 from sinks.smtp.tls import TlsMode
+from topics.claims import Claims
 from topics.kafka import Cluster
 
 
@@ -26,6 +27,7 @@ class SmtpConfig:
     reach: Reach
     nameservers: tuple[tuple[str, int], ...]
     ehlo_name: str
+    claims: Claims | None = None
     instance: str = "1"
     bind_address: str | None = None
     shaping: Shaping = field(default_factory=Shaping)

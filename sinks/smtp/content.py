@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from schemas.address import Mailbox
 from sinks.smtp import markup, mime
+from sinks.smtp.attachments import Attached
 from sinks.smtp.templates import (
     ContentError,
     Insert,
@@ -57,6 +58,7 @@ class RenderContext:
     tracking: Tracking | None = None
     unsubscribe_url: str = ""
     headers: Sequence[tuple[str, str]] = ()
+    attached: Attached | None = None
 
 
 class Rendered(NamedTuple):
@@ -124,7 +126,7 @@ class Content:
         self._subject = subject
         self._parts = [_Part("plain", text), *([_Part("html", html)] if html is not None else [])]
         self._bulk = bulk
-        self._list_fields = _list_fields(bulk)
+        self._list_fields = list_fields(bulk)
         self.links = links
         self._untracked = Tracking(links.__getitem__)
         seed = "\0".join(("", *subject.static, *text.static, *(html.static if html else ())))
@@ -143,12 +145,16 @@ class Content:
             subject = joined(self._subject, self._subject.render(values, tracking))
             fields = self._fields(subject, context)
             ends, body = self._kept if self._kept is not None else self._assembled(values, tracking)
+            in_parts = len(self._parts) > 1
+            if context.attached is not None:
+                ends, body = context.attached.around(ends, body)
+                in_parts = True
             headers = b"".join([*fields, b"MIME-Version: 1.0\r\n", ends])
             names = [field.partition(b":")[0] for field in fields]
             names += [
                 b"MIME-Version",
                 b"Content-Type",
-                *([b"Content-Transfer-Encoding"] if len(self._parts) == 1 else []),
+                *([b"Content-Transfer-Encoding"] if not in_parts else []),
             ]
             mime.scan(headers, body, names)
         except mime.MimeError as error:
@@ -169,11 +175,7 @@ class Content:
         if context.reply_to is not None:
             fields.append(_sender("Reply-To", context.reply_to))
         if self._bulk is not None:
-            # RFC 8058 section 3.1: one HTTPS URI, and the field that makes a POST to it an unsubscription.
-            if not context.unsubscribe_url.startswith(("https://", "http://")):
-                raise ContentError("List-Unsubscribe", 0, "bulk mail needs an unsubscribe URL")
-            fields.append(mime.structured("List-Unsubscribe", [f"<{_uri(context.unsubscribe_url)}>"]))
-            fields += self._list_fields
+            fields += (unsubscribe_field(context.unsubscribe_url), *self._list_fields)
         for name, value in context.headers:
             mime.require_field_name(name)
             lower = name.lower()
@@ -233,7 +235,15 @@ def compile_content(
     )
 
 
-def _list_fields(bulk: Bulk | None) -> tuple[bytes, ...]:
+def unsubscribe_field(url: str) -> bytes:
+    # RFC 8058 section 3.1: one HTTPS URI, and the field that makes a POST to it an unsubscription.
+    if not url.startswith(("https://", "http://")):
+        raise ContentError("List-Unsubscribe", 0, "bulk mail needs an unsubscribe URL")
+    return mime.structured("List-Unsubscribe", [f"<{_uri(url)}>"])
+
+
+def list_fields(bulk: Bulk | None) -> tuple[bytes, ...]:
+    """What is the same in all mail of a list."""
     if bulk is None:
         return ()
     fields = (

@@ -3,8 +3,9 @@
     python -m sinks.smtp.press FD
 
 A frame is four bytes of length and a pickle: the peer is our own parent, and the socket has no name. First comes the
-`Setup`, then lists of `Order`; back go lists of (order's number, composition). It ends when the parent's end closes,
-and not by a signal: the parent drains first, also when a terminal sends its Ctrl-C to both.
+`Setup`, then lists of `Order`, or a dict of signers in place of the setup's; back go lists of (order's number,
+composition). It ends when the parent's end closes, and not by a signal: the parent drains first, also when a terminal
+sends its Ctrl-C to both.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from schemas.tenant import Tenant
 from schemas.tokens import Keyring
 from sinks.smtp.compose import Composer, Composition, Unsendable
 from sinks.smtp.dkim import Signer
+from topics.claims import Claims
 
 BATCH: Final = 8  # messages after which what is finished goes back
 _CHUNK: Final = 256 * 1024
@@ -43,6 +45,7 @@ class Setup:
     tenants: Mapping[str, Tenant]
     keyring: Keyring
     signers: Mapping[str, Signer | None]
+    claims: Claims | None = None
 
 
 class Order(NamedTuple):
@@ -79,7 +82,12 @@ class Frames:
 class Press:
     def __init__(self, setup: Setup) -> None:
         self._campaigns: dict[str, CampaignSet] = {}
-        self._composer = Composer(setup.tenants, setup.keyring, setup.signers, self._campaigns.get)
+        self._signers = dict(setup.signers)
+        self._composer = Composer(setup.tenants, setup.keyring, self._signers, self._campaigns.get, setup.claims)
+
+    def sign_by(self, signers: Mapping[str, Signer | None]) -> None:
+        self._signers.clear()
+        self._signers.update(signers)
 
     def print(self, order: Order) -> Composition:
         try:
@@ -100,6 +108,8 @@ def serve(peer: socket.socket) -> None:
         for content in frames.feed(chunk):
             if press is None:
                 press = Press(content)
+            elif isinstance(content, dict):
+                press.sign_by(content)
             else:
                 _print(press, content, peer)
 

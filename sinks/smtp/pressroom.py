@@ -26,6 +26,7 @@ from sinks.smtp.queue import LaneRecord
 
 _STILLBORN: Final = 3  # processes in a row that end before their first message
 _CLOSE_S: Final = 5.0
+_FOLLOW_S: Final = 5.0
 _CODE: Final = Path(__file__).resolve().parents[2]  # so that the processes run what we run
 
 log = structlog.get_logger(__name__)
@@ -43,7 +44,8 @@ class Pressroom:
         processes: int,
     ) -> None:
         """`campaign` finds by `tenant/campaign_id`; `fail` is told when no process can be kept alive."""
-        self._setup = framed(setup)
+        self._setup = setup
+        self._signers = dict(setup.signers)  # as the presses know them
         self._campaign = campaign
         self._done = done
         self._fail = fail
@@ -52,10 +54,25 @@ class Pressroom:
         self._waiting: list[Order] = []  # while no process lives
         self._stillborn = 0
         self._replacing: set[asyncio.Task[None]] = set()
+        self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         for _ in range(self._count):
             await self._add()
+        self._following = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        """The mapping of signers that we were given may change: a key was rotated."""
+        while True:
+            await asyncio.sleep(_FOLLOW_S)
+            self.follow()
+
+    def follow(self) -> None:
+        signers = dict(self._setup.signers)
+        if signers != self._signers:
+            self._signers = signers
+            for press in self._presses:
+                press.write(framed(signers))
 
     def order(self, number: int, record: LaneRecord) -> None:
         campaign: CampaignSet | None = None
@@ -74,6 +91,8 @@ class Pressroom:
 
     async def close(self) -> None:
         """Whoever still waits for a message waits in vain."""
+        if self._following is not None:
+            self._following.cancel()
         for task in self._replacing:
             task.cancel()
         await asyncio.gather(*self._replacing, return_exceptions=True)
@@ -98,7 +117,7 @@ class Pressroom:
             )
         press = _Press(child, self._printed, self._ended)
         await asyncio.get_running_loop().create_unix_connection(lambda: press, sock=ours)
-        press.write(self._setup)
+        press.write(framed(self._setup))
         self._presses.append(press)
         waiting, self._waiting = self._waiting, []
         for order in waiting:

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import checkin
 from pipeline.cli import COMMANDS, app_for, operate
 from pipeline.embedded.ports import free_ports
 from pipeline.roles import ROLES
+from schemas.attachments import AttachmentRequested
+from schemas.claims import Claim
 from tests.cli.conftest import Cli
+from topics.claims import FolderClaims
 from topics.registry import TOPICS
 
 
@@ -173,3 +177,49 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(cli: Cli, argv
     shown = cli(*argv, "nowhere/file.json")
     assert shown.status == 2
     assert "nowhere/file.json: there is no folder" in shown.err
+
+
+RAW = b"From: News <news@brand.test>\r\nSubject: Hello\r\n\r\nHi\r\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("--attach", "setup.exe"), "attachment 0: .exe files are refused"),
+        (("--attach", "nowhere.pdf"), "nowhere.pdf: No such file or directory"),
+        (("--attach", "large.pdf"), "set claims.folder to keep them beside Kafka"),
+        (("--raw", "good.eml"), "a raw message is complete: drop from, subject, text"),
+        (("--raw", "bad.eml"), "bad.eml: line 2: not a header field"),
+    ],
+)
+def test_a_file_that_cannot_be_sent_is_refused_before_it_is_published(
+    cli: Cli, tmp_path: Path, argv: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "setup.exe").write_bytes(b"MZ")
+    (tmp_path / "large.pdf").write_bytes(bytes(300_000))
+    (tmp_path / "good.eml").write_bytes(RAW)
+    (tmp_path / "bad.eml").write_bytes(RAW.replace(b"Subject:", b"Subject"))
+    shown = cli(*SEND, "--text", "Hi", *argv)
+    assert shown.status == 2
+    assert said in shown.err
+
+
+def test_files_too_large_for_a_record_are_claimed(tmp_path: Path) -> None:
+    claims = FolderClaims(tmp_path / "claims")
+    small, large = tmp_path / "a.csv", tmp_path / "b.pdf"
+    small.write_bytes(b"a,b\n")
+    large.write_bytes(bytes(300_000))
+    assert checkin.attachment(small, claims, 1000) == {
+        "filename": "a.csv", "content_type": "text/csv", "content": "YSxiCg==",
+    }  # fmt: skip
+    claimed = checkin.attachment(large, claims, 1000)
+    assert AttachmentRequested.model_validate(claimed).size == 300_000
+    assert claims.get(Claim.model_validate(claimed["claim"])) == bytes(300_000)
+    assert checkin.raw(RAW, claims).keys() == {"raw"}
+    assert checkin.raw(RAW + bytes(300_000), claims).keys() == {"raw_claim"}
+
+
+@pytest.mark.parametrize("name", ["a", "a.eml", "a.tar.gz", "a.unknown"])
+def test_a_type_that_is_not_known_or_not_attached_is_left_out(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    assert "content_type" not in checkin.attachment(tmp_path / name, None, 1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -36,11 +37,11 @@ def mail(name: str, text: str = "Hello") -> LaneRecord:
 class Room:
     """A pressroom with one process, and what it has printed."""
 
-    def __init__(self, signer: Signer | None) -> None:
+    def __init__(self, signers: dict[str, Signer | None]) -> None:
         self.printed: dict[int, Composition] = {}
         self.campaigns: dict[str, CampaignSet] = {}
         self.failures: list[str] = []
-        setup = Setup({"default": TENANT}, Keyring({"a": b"k" * 32}, "a"), {"brand.test": signer})
+        setup = Setup({"default": TENANT}, Keyring({"a": b"k" * 32}, "a"), signers)
         self.press = Pressroom(setup, self.campaigns.get, self._done, self.failures.append, 1)
 
     def _done(self, printed: Printed) -> None:
@@ -59,7 +60,7 @@ class Room:
 @pytest.fixture
 async def room(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Room]:
     key = create_key_file(tmp_path_factory.mktemp("dkim") / "e1.pem", "e1", Algorithm.ED25519)
-    room = Room(Signer([key]))
+    room = Room({"brand.test": Signer([key])})
     await room.press.start()
     yield room
     await room.press.close()
@@ -132,3 +133,26 @@ async def test_a_signal_meant_for_all_does_not_end_it(room: Room) -> None:
     for ctrl_c in (signal.SIGINT, signal.SIGTERM):
         os.kill(room.child, ctrl_c)
     assert isinstance(await room.one(2, mail("bob")), Composed)
+
+
+async def test_a_rotated_key_signs_without_a_new_process(tmp_path: Path) -> None:
+    signers: dict[str, Signer | None] = {"brand.test": None}
+    room = Room(signers)
+    await room.press.start()
+    try:
+        before = await room.one(1, mail("ann"))
+        signers["brand.test"] = Signer([create_key_file(tmp_path / "e2.pem", "e2", Algorithm.ED25519)])
+        room.press.follow()
+        after = await room.one(2, mail("ann"))
+        assert isinstance(before, Composed)
+        assert isinstance(after, Composed)
+        assert b"DKIM-Signature" not in before.wire
+        assert b"s=e2;" in after.wire
+        pid = room.child
+        os.kill(pid, signal.SIGKILL)
+        await until_async(lambda: room.press.pids not in ([], [pid]), what="another process")
+        replaced = await room.one(3, mail("ann"))
+        assert isinstance(replaced, Composed)
+        assert b"s=e2;" in replaced.wire
+    finally:
+        await room.press.close()
