@@ -78,7 +78,7 @@ class Agent:
         self._facts = Facts(self._publisher, self._threadsafe(self._on_acks))
         self._tallies = Tallies(config.instance)
         self._sites = Sites(self._knowledge.site, self._publisher)
-        self._shapes = Shapes(config.shaping, config.shaping_file)
+        self._shapes = Shapes(config.shaping, config.shaping_file, config.timeouts)
         self._steering = Steering(config, self._shapes, self._publisher, lambda now: self._owner.reshape(now))
         self._partitions = 0
         rules = Rules(
@@ -100,7 +100,7 @@ class Agent:
             self._fail,
             config.presses,
         )
-        self._connections, self._router = connections(config, self._shapes.providers, self, self._press)
+        self._connections, self._router = connections(config, self._shapes, self, self._press)
         topics = journal.Topics(QUEUE, _LANES)
         self._journal = journal.Journal(
             config.cluster, topics, GROUP, config.instance, self._threadsafe(self._on_report)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Mapping, Sequence
 from random import Random
 
 from sinks.smtp import dns
@@ -13,19 +12,18 @@ from sinks.smtp.config import SmtpConfig
 from sinks.smtp.connections import Connections, Ears
 from sinks.smtp.dialer import Dialer, Identity
 from sinks.smtp.pressroom import Pressroom
+from sinks.smtp.shapes import Shapes
 from sinks.smtp.sts_fetch import StsFetcher
 from sinks.smtp.sts_policies import StsPolicies
 from sinks.smtp.tls_policies import PublishedPolicies
 
 
-def connections(
-    config: SmtpConfig, providers: Mapping[str, Sequence[str]], ears: Ears, press: Pressroom
-) -> tuple[Connections, dns.Router]:
+def connections(config: SmtpConfig, shapes: Shapes, ears: Ears, press: Pressroom) -> tuple[Connections, dns.Router]:
     authorities = config.authorities or ssl.create_default_context()
     lookup = dns.Cache(dns.Resolver(config.nameservers, trusted=config.dnssec), time.monotonic)
     sts = StsPolicies(lookup, StsFetcher(lookup, config.reach, authorities), time.monotonic)
     policies = PublishedPolicies(sts, lookup)
     dialer = Dialer(config.reach, config.timeouts, authorities)
     caller = Caller(dialer, Identity(config.ehlo_name, config.bind_address), policies)
-    router = dns.Router(lookup, Random(), providers=providers)
-    return Connections(ears, router.route, caller, config.tls, policies, press, config.instance), router
+    router = dns.Router(lookup, Random(), providers=shapes.providers)
+    return Connections(ears, router.route, caller, shapes.manner, policies, press, config.instance), router

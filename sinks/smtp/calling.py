@@ -9,8 +9,9 @@ from sinks.smtp.dialer import Dialer, Endpoint, Identity
 from sinks.smtp.outcome import Broken, Cause, OpeningFailure, Stage
 from sinks.smtp.routing import Route
 from sinks.smtp.session import Session
+from sinks.smtp.shapes import Manner
 from sinks.smtp.sts_policies import StsView
-from sinks.smtp.tls import TlsFailure, TlsMode
+from sinks.smtp.tls import TlsFailure
 from sinks.smtp.tls_policies import TlsPolicies
 
 _TRIES: Final = 4  # addresses of one opening: each may take its whole time-out
@@ -34,17 +35,18 @@ class Caller:
         self._identity = identity
         self._policies = policies
 
-    async def call(self, route: Route, view: StsView, mode: TlsMode) -> Session | Uncalled:
-        """`view`: what holds for the recipient's domain. `mode`: the configured one."""
+    async def call(self, route: Route, view: StsView, manner: Manner) -> Session | Uncalled:
+        """`view`: what holds for the recipient's domain. `manner`: what the shaping says of the site."""
         last = Uncalled(Broken(Stage.CONNECT, Cause.UNREACHABLE))
         tries = 0
         for hop in route.hops:
-            demand = await self._policies.demand(view, hop.mx_host, hop.mx_host in route.secure, mode)
+            demand = await self._policies.demand(view, hop.mx_host, hop.mx_host in route.secure, manner.tls)
             if isinstance(demand, Broken):
                 policy = "dane" if demand.failure == TlsFailure.DNSSEC_INVALID else "sts"
                 last = Uncalled(demand, hop.mx_host, hop.ip, policy, demand.failure)
                 continue
-            answer = await self._dialer.open(Endpoint(hop.ip, _SMTP, hop.mx_host), self._identity, demand)
+            endpoint = Endpoint(hop.ip, _SMTP, hop.mx_host)
+            answer = await self._dialer.open(endpoint, self._identity, demand, manner.timeouts)
             if isinstance(answer, Session):
                 return answer
             last = Uncalled(answer, hop.mx_host, hop.ip, demand.policy, _tls_failure(answer))

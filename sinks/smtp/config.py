@@ -13,7 +13,6 @@ from schemas.tokens import Keyring
 from sinks.smtp.dkim import Signer
 from sinks.smtp.reach import Reach
 from sinks.smtp.session import Timeouts
-from sinks.smtp.tls import TlsMode
 from topics.claims import Claims
 from topics.kafka import Cluster
 
@@ -32,10 +31,9 @@ class SmtpConfig:
     bind_address: str | None = None
     shaping: Shaping = field(default_factory=Shaping)
     shaping_file: Path | None = None  # what `shaping` was read from; looked at again and again
-    tls: TlsMode = TlsMode.OPPORTUNISTIC
     dnssec: bool = False  # the name servers validate, and their word is taken: DANE
     authorities: ssl.SSLContext | None = None  # roots for the certificates of MX and policy hosts; None: the system's
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    timeouts: Timeouts = field(default_factory=Timeouts)  # where the shaping says nothing
     sessions: int = 500
     retry_scale: float = 1.0
     presses: int = 2  # processes that compose and sign

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -26,10 +26,12 @@ from sinks.smtp.queue import LaneRecord
 from sinks.smtp.results import Attempt, result_of, unroutable
 from sinks.smtp.routing import Permanent, Route, Temporary
 from sinks.smtp.session import Session
+from sinks.smtp.shapes import Manner
 from sinks.smtp.state import Kind, Result
 from sinks.smtp.sts_policies import NO_POLICY, StsView
-from sinks.smtp.tls import TlsMode
 from sinks.smtp.tls_policies import TlsPolicies, carries, reported
+
+_ANY: Final = Manner()  # until the site is known
 
 log = structlog.get_logger(__name__)
 
@@ -53,11 +55,12 @@ class Ears(Protocol):
 class _Link:
     """A connection by the core's number."""
 
-    __slots__ = ("command", "envelope", "number", "opening", "order", "session", "started", "sts", "used")
+    __slots__ = ("command", "envelope", "manner", "number", "opening", "order", "session", "started", "sts", "used")
 
     def __init__(self, number: int, command: MessageQueue) -> None:
         self.number = number
         self.command = command
+        self.manner = _ANY
         self.opening: asyncio.Task[None] | None = None  # or the look at the policy of another domain
         self.sts: tuple[str, StsView] = ("", NO_POLICY)  # the domain whose policy it was found to satisfy, and that
         self.session: Session | None = None
@@ -73,7 +76,7 @@ class Connections:
         ears: Ears,
         route: Router,
         caller: Caller,
-        tls: TlsMode,
+        manner: Callable[[str], Manner],
         policies: TlsPolicies,
         press: Pressroom,
         worker: str,
@@ -81,7 +84,7 @@ class Connections:
         self._ears = ears
         self._route = route
         self._caller = caller
-        self._tls = tls
+        self._manner = manner
         self._policies = policies
         self._press = press
         self._worker = worker
@@ -144,7 +147,8 @@ class Connections:
                 if self._ears.misplaced(link.number, command, route):
                     del self._links[link.number]
                 else:
-                    self._called(link, await self._caller.call(route, view, self._tls))
+                    link.manner = self._manner(route.site)
+                    self._called(link, await self._caller.call(route, view, link.manner))
         except Exception:
             # Whatever broke, the message must not wait for ever on a connection that nobody opens.
             log.exception("open_failed", session=link.number)
@@ -306,7 +310,7 @@ class Connections:
         now = time.time()
         info = link.session.info if link.session is not None else None
         if info is not None:
-            tls_policy, tls_failure = reported(info, link.sts[1], self._tls)
+            tls_policy, tls_failure = reported(info, link.sts[1], link.manner.tls)
         return Attempt(
             worker=self._worker,
             session_id=f"{self._since:x}-{link.number}",

@@ -54,7 +54,7 @@ class Identity:
 
 
 class Dialer:
-    """`authorities` are the roots for certificates; None: the system's."""
+    """`authorities` are the roots for certificates; None: the system's. `timeouts`: where `open` is given none."""
 
     def __init__(self, reach: Reach, timeouts: Timeouts, authorities: ssl.SSLContext | None = None) -> None:
         self._reach = reach
@@ -65,11 +65,14 @@ class Dialer:
         self._unverified.check_hostname = False
         self._unverified.verify_mode = ssl.CERT_NONE  # RFC 7435: no proof of name is still better than clear text
 
-    async def open(self, endpoint: Endpoint, identity: Identity, demand: Demand) -> Session | OpeningFailure:
+    async def open(
+        self, endpoint: Endpoint, identity: Identity, demand: Demand, timeouts: Timeouts | None = None
+    ) -> Session | OpeningFailure:
         """A session that is ready to send, or why there is none. Cancelling it leaves no socket."""
-        opening = _Opening(self._reach, self._timeouts, endpoint, identity, demand)
+        timeouts = timeouts or self._timeouts
+        opening = _Opening(self._reach, timeouts, endpoint, identity, demand)
         try:
-            async with asyncio.timeout(self._timeouts.opening):
+            async with asyncio.timeout(timeouts.opening):
                 return await self._climb_down(opening, endpoint.mx_host, demand)
         except TimeoutError:
             return Broken(opening.stage, Cause.TIMEOUT)

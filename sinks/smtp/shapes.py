@@ -6,6 +6,7 @@ A file that cannot be used is logged with its line, and the shaping in force sta
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,20 +17,31 @@ from schemas.rules.reply_rules import ReplyRule
 from schemas.rules.shaping import Ceilings, Shaping
 from sinks.smtp.policy import Limits
 from sinks.smtp.routing import Providers
+from sinks.smtp.session import Timeouts
+from sinks.smtp.tls import TlsMode
 
 _REMEMBERED: Final = 100_000  # sites
 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a site is spoken to."""
+
+    tls: TlsMode = TlsMode.OPPORTUNISTIC
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
 class Shapes:
-    def __init__(self, shaping: Shaping, path: Path | None = None) -> None:
-        """`path`: the operator's file, which `shaping` was made of."""
+    def __init__(self, shaping: Shaping, path: Path | None = None, timeouts: Timeouts | None = None) -> None:
+        """`path`: the operator's file, which `shaping` was made of. `timeouts`: where that says nothing."""
         self.shaping = shaping
         self.providers: Providers = {**shaping.providers}
         self._path = path
         self._seen = _stamp(path)
         self._ceilings: dict[str, Ceilings] = {}
+        self._timeouts = timeouts or Timeouts()
         self._limits: dict[str, Limits] = {}
         self._rules: dict[str, tuple[ReplyRule, ...]] = {}
 
@@ -48,6 +60,12 @@ class Shapes:
                 self._limits.clear()
             found = self._limits[lane] = _limits(self.at(site_of(lane)))
         return found
+
+    def manner(self, site: str) -> Manner:
+        """Asked once per connection."""
+        ceilings = self.at(site)
+        timeouts = replace(self._timeouts, **ceilings.timeouts) if ceilings.timeouts else self._timeouts
+        return Manner(TlsMode(ceilings.tls), timeouts)
 
     def rules_at(self, site: str) -> tuple[ReplyRule, ...]:
         found = self._rules.get(site)

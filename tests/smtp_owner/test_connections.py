@@ -23,6 +23,7 @@ from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.queue import LaneRecord
 from sinks.smtp.routing import Hop, Route
 from sinks.smtp.session import Session, SessionInfo, Timeouts
+from sinks.smtp.shapes import Manner
 from sinks.smtp.state import Kind, Result
 from sinks.smtp.sts_policies import NO_POLICY, StsView
 from sinks.smtp.tls import Demand, TlsMode
@@ -30,6 +31,7 @@ from tests.smtp_owner.world import command
 from tests.waiting import until_async
 
 ANN = command("ann")
+CLEAR = Manner(TlsMode.NONE, Timeouts(banner=7.0))
 RECORD = LaneRecord(False, 0, ANN.key, ANN, b"")
 
 
@@ -60,7 +62,8 @@ class Dialing:
     def __init__(self) -> None:
         self.wire = Wire()
 
-    async def open(self, *_: object) -> Session:
+    async def open(self, *asked: object) -> Session:
+        self.asked = asked
         session = Session(SessionInfo("mx.a.test", "198.18.0.1", 25, "", Features(pipelining=True)), Timeouts())
         session.connection_made(self.wire)
         self.session = session
@@ -130,7 +133,7 @@ class Stage:
         dialer, press = cast(Dialer, self.dialing), cast(Pressroom, self)
         self.policies = Policies()
         caller = Caller(dialer, Identity("mta.test"), self.policies)
-        self.connections = Connections(self.heard, route, caller, TlsMode.NONE, self.policies, press, "1")
+        self.connections = Connections(self.heard, route, caller, lambda site: CLEAR, self.policies, press, "1")
 
     def order(self, number: int, record: LaneRecord) -> None:
         self.orders.append(number)
@@ -161,6 +164,11 @@ async def stage() -> Stage:
     stage = Stage()
     await stage.open()
     return stage
+
+
+async def test_a_site_is_spoken_to_as_its_shaping_says(stage: Stage) -> None:
+    *_, demand, timeouts = stage.dialing.asked
+    assert (demand, timeouts) == (Demand(CLEAR.tls, CLEAR.tls), CLEAR.timeouts)
 
 
 async def test_the_dot_is_written_in_time(stage: Stage) -> None:

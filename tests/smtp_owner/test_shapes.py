@@ -7,9 +7,11 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from schemas.rules.shaping_file import load
+from schemas.rules.shaping_file import load, merged
 from sinks.smtp.policy import Limits
-from sinks.smtp.shapes import Shapes, site_of
+from sinks.smtp.session import Timeouts
+from sinks.smtp.shapes import Manner, Shapes, site_of
+from sinks.smtp.tls import TlsMode
 
 
 def write(path: Path, text: str) -> None:
@@ -25,6 +27,14 @@ def test_ceilings_of_a_lane() -> None:
     assert shapes.limits("default/unheard.example#3") == Limits(10, 100, 100.0, 60.0, 100 / 60)
     assert site_of("default/mx-0123#2") == "mx-0123"
     assert not shapes.look()
+
+
+def test_how_a_site_is_spoken_to() -> None:
+    text = "[default]\ntimeouts = { banner = 20 }\n[provider.gmx]\ntimeouts = { dot = 90 }\n"
+    shapes = Shapes(merged(load(), text, "mine.toml"), timeouts=Timeouts(connect=3.0))
+    assert shapes.manner("x.example") == Manner(TlsMode.OPPORTUNISTIC, Timeouts(connect=3.0, banner=20.0))
+    assert shapes.manner("gmx") == Manner(TlsMode.REQUIRED, Timeouts(connect=3.0, banner=20.0, dot=90.0))
+    assert Shapes(load()).manner("yahoo") == Manner()
 
 
 def test_a_changed_file_holds_and_a_bad_one_does_not(tmp_path: Path) -> None:
