@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import wiring
+from pipeline.cli import shaping_live
 from pipeline.cli.output import Failure, JsonOption, print_json, print_rows
 from pipeline.cli.session import configured, loaded
 from pipeline.settings import Settings
@@ -19,6 +21,9 @@ from schemas.rules import shaping_file
 from schemas.rules.quantities import rate_text, time_text
 from schemas.rules.reply_rules import Amount, ReplyRule, Scope, Trial, trials
 from schemas.rules.shaping import Setting, Shaping
+from sinks.smtp.overrides import Action, Override
+
+_OVERRIDE = ("about", "override", "value", "until", "rule")
 
 app = typer.Typer(no_args_is_help=True, help="Limits at mailbox providers, and what their replies set off.")
 
@@ -30,13 +35,17 @@ def register(program: typer.Typer) -> None:
 @app.command()
 def show(
     domain: Annotated[str, typer.Argument(help="A recipient's domain, or the name of a site.")],
+    dns: Annotated[bool, typer.Option("--dns", help="Ask DNS alone for the site, and Kafka nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Which ceilings and rules hold for a domain, and from which file and line."""
+    """Which ceilings and rules hold for a domain, from which file and line, and which overrides are in force."""
     settings = loaded()
     with configured():
         shaping = wiring.shaping(settings)
-    site = domain if domain in shaping.providers or domain in shaping.by_site else _site(settings, shaping, domain)
+    learned, overrides = ("", []) if dns or not settings.kafka.bootstrap else shaping_live.ask(settings, domain)
+    named = domain in shaping.providers or domain in shaping.by_site
+    site = domain if named else learned or _resolved(settings, shaping, domain)
+    force = [row for override in overrides if (row := _in_force(override, site)) is not None]
     ceilings = [(name, _value(name, each), str(each.place)) for name, each in shaping.explain(site).items()]
     rules = [(rule.id, _about(rule), _follows(rule), str(rule.place)) for rule in shaping.rules_at(site)]
     origin = shaping.origins.get(site)
@@ -49,6 +58,7 @@ def show(
                 "date": origin.date if origin else "",
                 "ceilings": _named(("ceiling", "value", "from"), ceilings),
                 "rules": _named(("rule", "reply", "sets off", "from"), rules),
+                "overrides": _named(_OVERRIDE, force),
             }
         )
         return
@@ -57,6 +67,8 @@ def show(
         typer.echo(f"its figures: {origin.source} ({origin.date})")
     print_rows(("ceiling", "value", "from"), ceilings, as_json=False)
     print_rows(("rule", "reply", "sets off", "from"), rules, as_json=False)
+    if force:
+        print_rows(_OVERRIDE, force, as_json=False, title="overrides in force")
 
 
 @app.command("test")
@@ -83,14 +95,31 @@ def try_rules(
         raise typer.Exit(1)
 
 
-def _site(settings: Settings, shaping: Shaping, domain: str) -> str:
+def _in_force(override: Override, site: str) -> tuple[str, str, str, str, str] | None:
+    """A row, for an override that is about the site or about all."""
+    kind, _, name = override.selector.partition(":")
+    at = name.rpartition("/")[2] if kind == "site" else name.partition(">")[2]
+    if at not in ("", site):
+        return None
+    match override.action:
+        case Action.LIMIT_RATE:
+            value = rate_text(override.value)
+        case Action.LIMIT_CONNECTIONS:
+            value = f"{override.value:.0f}"
+        case _:
+            value = ""
+    until = datetime.fromtimestamp(override.until, UTC).isoformat(sep=" ", timespec="seconds")
+    return override.selector, override.action, value, until, override.rule
+
+
+def _resolved(settings: Settings, shaping: Shaping, domain: str) -> str:
     """By DNS, as the owner of its mail finds it."""
-    from sinks.smtp import dns
+    from sinks.smtp.dns import Cache, Resolver, Router
     from sinks.smtp.routing import Permanent, Route, Temporary
 
     with configured():
         servers = wiring.nameservers(settings)
-    router = dns.Router(dns.Cache(dns.Resolver(servers), time.monotonic), Random(), providers={**shaping.providers})
+    router = Router(Cache(Resolver(servers), time.monotonic), Random(), providers=shaping.providers)
     match asyncio.run(router.route(domain.lower().encode("idna").decode())):
         case Route(site=site):
             return site

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from schemas.state import ShapingSet, SiteLearned
 from tests.cli.conftest import Cli
 from tests.smtp_owner.internet import internet
+from tests.smtp_owner.stage import create_topics
+from topics.kafka import Cluster
+from topics.publisher import Publisher
 
 RULE = """[[rule]]
 id = "mine"
@@ -52,6 +58,34 @@ def test_a_domain_is_resolved(cli: Cli, mine: Path, tmp_path: Path) -> None:
             file.write(f'nameservers = ["{host}:{port}"]\n')
         assert cli("shaping", "show", "a.test", "--json").json["site"] == "here"
         assert cli("shaping", "show", "b.test", "--json").json["site"].startswith("mx-")
+
+
+@pytest.mark.stack
+def test_what_workers_know_is_shown(
+    cli: Cli, mine: Path, kafka: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAILRIVER_KAFKA__BOOTSTRAP", kafka)
+    monkeypatch.setenv("MAILRIVER_KAFKA__PREFIX", topic_prefix)
+    cluster = Cluster(kafka, prefix=topic_prefix)
+    create_topics(cluster)
+    now = datetime.now(UTC)
+    hour: dict[str, Any] = {"occurred_at": now, "until": now + timedelta(hours=1), "rule": "mine"}
+    with Publisher(cluster, "smtp/1") as publisher:
+        publisher.publish(
+            SiteLearned.from_cause("1", occurred_at=now, domain="rocketmail.com", site="yahoo", provider="yahoo")
+        )
+        for cause, selector in enumerate(("site:default/yahoo", "tenant:acme>google", "source:192.0.2.1")):
+            publisher.publish(
+                ShapingSet.from_cause(str(cause), selector=selector, action="limit_rate", value=0.5, **hour)
+            )
+        publisher.flush(30)
+    shown = cli("shaping", "show", "rocketmail.com", "--json").json
+    assert shown["site"] == "yahoo"
+    assert {row["about"]: row["value"] for row in shown["overrides"]} == {
+        "site:default/yahoo": "30/min",
+        "source:192.0.2.1": "30/min",
+    }
+    assert "overrides in force" in cli("shaping", "show", "rocketmail.com").out
 
 
 def test_shipped_rules_pass_their_trials(cli: Cli) -> None:

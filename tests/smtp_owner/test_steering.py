@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from schemas import ids
 from schemas.rules.shaping import Shaping
-from schemas.rules.shaping_file import merged
+from schemas.rules.shaping_file import load, merged
 from schemas.state import ShapingSet
 from sinks.smtp.agent import Agent
 from sinks.smtp.routing import Hosts, site
@@ -104,6 +105,22 @@ def test_every_owner_obeys_what_one_has_found(cluster: Cluster, world: Internet,
     assert (deferred["rule"], deferred["reply_code"], deferred["disposition"]) == ("mine", 550, "transient")
     assert (ends(cluster), list(world.recipients)) == ([], [])
     assert [event.type for event in facts(cluster, MESSAGES)] == []
+
+
+def test_a_changed_file_holds_without_a_restart(
+    cluster: Cluster, world: Internet, publisher: Publisher, tmp_path: Path
+) -> None:
+    path = tmp_path / "shaping.toml"
+    path.write_text('shipped = false\n[default]\nmessage_rate = "1/d"\n')
+    with Worker(config(cluster, world, shaping=load(path), shaping_file=path)):
+        queue(publisher, command("one"), command("two"), command("other", domain="b.test"))
+        wait_until(lambda: len(world.recipients) >= 2, what="one of each site")
+        assert len(set(world.recipients) & {"one@a.test", "two@a.test"}) == 1
+        draft = path.with_suffix(".draft")
+        draft.write_text("shipped = false\n")
+        draft.replace(path)
+        wait_until(lambda: len(ends(cluster)) == 3, timeout=60, what="the rest")
+    assert len(world.recipients) == 3
 
 
 def test_an_override_that_was_there_before_is_obeyed_from_the_start(

@@ -1,0 +1,44 @@
+"""What the workers know and obey now, from Kafka: a domain's site as they have learned it, the overrides in force."""
+
+from __future__ import annotations
+
+import time
+
+from pipeline.cli.output import Failure
+from pipeline.cli.session import kafka
+from pipeline.settings import Settings
+from schemas.codec import decode
+from schemas.state import SiteLearned
+from sinks.smtp.overrides import Override, Overrides
+from sinks.smtp.steering import override_of
+from topics.record import Record
+from topics.registry import SHAPING, SITES
+from topics.view import View
+from topics.view_reader import Reader
+
+_PATIENCE_S = 30.0
+
+
+def ask(settings: Settings, domain: str) -> tuple[str, list[Override]]:
+    """The site, empty while nobody has connected there, and every override in force. Raises Failure."""
+
+    def site(record: Record) -> str | None:
+        event = decode(record.value, record.headers)
+        return event.site if isinstance(event, SiteLearned) and event.domain == domain else None
+
+    with kafka() as cluster:
+        reader = Reader(cluster, "cli")
+        sites = View(cluster, SITES, site, reader=reader)
+        shaping = View(cluster, SHAPING, override_of, reader=reader)
+        reader.start()
+        try:
+            if not (sites.wait_ready(_PATIENCE_S) and shaping.wait_ready(_PATIENCE_S)):
+                raise Failure(f"Kafka at {settings.kafka.bootstrap} does not answer: --dns asks DNS alone")
+        finally:
+            reader.close()
+    found = Overrides(settings.delivery.retry_scale)
+    now = time.time()
+    held = shaping.items()
+    for _, override in sorted(held, key=lambda each: each[1].since):
+        found.put(override, now)
+    return sites.get(domain) or "", found.in_force(now)
