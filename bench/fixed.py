@@ -80,10 +80,7 @@ class Fixed:
         ]
         self._rsa = Signer([Key("r1", rsa.generate_private_key(public_exponent=65537, key_size=2048))])
         self._ed25519 = Signer([Key("e1", ed25519.Ed25519PrivateKey.generate())])
-        self._campaign = CampaignSet.from_cause(
-            "c1", occurred_at=_NOW, campaign_id="c1", name="c1", from_=workload.SENDER,
-            subject_template="News for {{ name }}", html=workload.html().replace("<h1>News", "<h1>News for {{ name }}"),
-        )  # fmt: skip
+        self._campaign = workload.campaign("c1")
         self._composer = Composer(
             {"default": self._tenant}, Keyring({"a": b"k" * 32}, "a"), {workload.SENDING_DOMAIN: None},
             {"default/c1": self._campaign}.get,

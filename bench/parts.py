@@ -44,6 +44,10 @@ class Running:
     settings: Settings
     pids: dict[str, int]  # by part; the broker is `kafka`
 
+    @property
+    def recipient_secret(self) -> bytes:
+        return secrets.recipient_secret(self.settings.secrets_folder)
+
 
 @contextmanager
 def running(data: Path, world: Internet, signing: Signing) -> Iterator[Running]:

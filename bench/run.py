@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,7 +17,7 @@ from confluent_kafka import Consumer, TopicPartition
 from bench.accounting import Machine, cpu_of, cpu_seconds, memory_of, spent
 from bench.internet import Internet
 from bench.parts import Running
-from bench.workload import Send
+from bench.workload import Mailing
 from pipeline import wiring
 from sinks.clickhouse.intake import GROUP as SINK_GROUP
 from topics.kafka import Cluster
@@ -99,16 +98,16 @@ class Watch:
         return found
 
 
-def run(parts: Running, world: Internet, sends: list[Send], rate: float | None = None) -> Outcome:
-    """Deliver `sends`, as fast as it goes or at `rate` messages a second. Returns when ClickHouse has the facts too."""
+def run(parts: Running, world: Internet, mailing: Mailing, rate: float | None = None) -> Outcome:
+    """Deliver it, as fast as it goes or at `rate` messages a second. Returns when ClickHouse has the facts too."""
     cluster = wiring.cluster(parts.settings)
     watch = Watch(cluster)
     received = world.received()
     before, since, machine = cpu_of(parts.pids), watch.ends(MESSAGES), Machine.now()
     sink_before = cpu_seconds(world.sink.pid)
     with Publisher(cluster, "bench") as publisher:
-        _publish(publisher, sends, rate)
-    _wait_for_facts(watch, since, 2 * len(sends))
+        publish(publisher, mailing, rate)
+    _wait_for_facts(watch, since, 2 * len(mailing.sends))
     idle = machine.idle_share(Machine.now())
     _wait_for_sink(watch)
     after = cpu_of(parts.pids)
@@ -116,7 +115,7 @@ def run(parts: Running, world: Internet, sends: list[Send], rate: float | None =
     watch.close()
     seconds, latencies, delivered = _timing(story)
     return Outcome(
-        messages=len(sends),
+        messages=len(mailing.sends),
         delivered=delivered,
         received=world.received() - received,
         seconds=seconds,
@@ -128,9 +127,12 @@ def run(parts: Running, world: Internet, sends: list[Send], rate: float | None =
     )
 
 
-def _publish(publisher: Publisher, sends: Iterable[Send], rate: float | None) -> None:
+def publish(publisher: Publisher, mailing: Mailing, rate: float | None = None) -> None:
+    if mailing.campaign is not None:
+        publisher.publish(mailing.campaign)
+        publisher.flush()  # the campaign is known before its first send
     began = time.monotonic()
-    for number, send in enumerate(sends):
+    for number, send in enumerate(mailing.sends):
         if rate is not None:
             ahead = number / rate - (time.monotonic() - began)
             if ahead > _SLICE_S:
