@@ -31,6 +31,8 @@ class Tenant(BaseModel):
     sending_domains: tuple[str, ...]
     return_path_domain: str  # MAIL FROM is a signed VERP address here; its MX is our inbound listener
     tracking_url: str  # base of open, click and unsubscribe links, without a trailing slash
+    weight: Annotated[int, Field(ge=1, le=100)] = 1
+    """Of its turns at a destination where mail of other tenants waits too."""
     duplicate_window_s: Annotated[int, Field(ge=3_600, le=7 * 86_400)] = 86_400
     streams: dict[Stream, StreamPolicy] = {}
 

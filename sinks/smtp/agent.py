@@ -34,7 +34,7 @@ from sinks.smtp.reporting import Facts, Tallies
 from sinks.smtp.routing import Route
 from sinks.smtp.shapes import Shapes
 from sinks.smtp.sites import Sites, lane_for, misplaced
-from sinks.smtp.state import Result
+from sinks.smtp.state import Result, tenant_number
 from sinks.smtp.steering import Steering
 from topics import admin
 from topics.errors import Broken
@@ -81,7 +81,9 @@ class Agent:
         self._shapes = Shapes(config.shaping, config.shaping_file, config.timeouts)
         self._steering = Steering(config, self._shapes, self._publisher, lambda now: self._owner.reshape(now))
         self._partitions = 0
+        weights = {tenant_number(name): tenant.weight for name, tenant in config.tenants.items()}
         rules = Rules(
+            weight=lambda tenant: weights.get(tenant, 1),
             admit=self._steering.admits(self._knowledge.admit),
             policy=self._policy,
             limits=self._shapes.limits,

@@ -169,6 +169,7 @@ class Rules:
     policy: Callable[[MessageQueue], Policy] = lambda command: Policy()
     limits: Callable[[str], Limits] = lambda lane: Limits()
     shape: Callable[[str, Limits, float], Shape] = lambda lane, limits, now: Shape(limits)
+    weight: Callable[[int], int] = lambda tenant: 1  # of a tenant's turns at a site, by its number in states
     scale: float = 1.0  # of retry waits and backoffs
     sessions: int = 1_000  # connections of this worker, all sites together
     cache_bytes: int = 64 * 1024 * 1024  # bodies of waiting messages kept in memory

@@ -1,7 +1,8 @@
 """Which message goes next, on which connection. Pure; part of the queue owner's core.
 
-Per site: urgent first, then in order of arrival; limits of connections, of messages per connection and per second; a
-rest after failures. Over all sites: the worker's connections, dealt in turn. What an outcome means is the ledger's.
+Per site: urgent first, then tenants in turn (turns.py); limits of connections, of messages per connection and per
+second; a rest after failures. Over all sites: the worker's connections, dealt in turn. What an outcome means is the
+ledger's.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sinks.smtp.ledger import Ledger
 from sinks.smtp.policy import backoff
 from sinks.smtp.queue import Entry, Hold, Partition, Session, Site, Stage
 from sinks.smtp.state import Kind, Phase, Result
+from sinks.smtp.turns import Turns
 
 DOT_WITHIN: Final = 10.0  # seconds of CLOCK_BOOTTIME from the commit; less than the group's session time-out
 _PER_OPENING: Final = 4  # messages that wait for a connection under way before another is opened
@@ -42,7 +44,7 @@ class Dispatch:
     def site(self, partition: Partition, lane: str) -> Site:
         site = partition.sites.get(lane)
         if site is None:
-            site = partition.sites[lane] = Site(lane, partition, self._rules.limits(lane))
+            site = partition.sites[lane] = Site(lane, partition, self._rules.limits(lane), self._rules.weight)
         return site
 
     def schedule(self, entry: Entry, now: float) -> Site | None:
@@ -67,17 +69,15 @@ class Dispatch:
             if (until := max(site.suspended_until, site.held_until)) > now:
                 self._wake_at(site, until)
                 return
-            queue = self._next(site)
-            if queue is None:
+            turns, entry = self._next(site)
+            if entry is None:
                 self._cache.want(site)
                 return
-            entry = queue[0]
             if entry.phase is not Phase.QUEUED:
-                queue.popleft()  # it ended while it waited
+                turns.pop()  # it ended while it waited
                 continue
-            assert entry.body is not None
             if (end := self._refused(entry, now)) is not None:
-                queue.popleft()
+                turns.pop()
                 self._ledger.settle(entry, end[0], now, end[1])
                 continue
             if not self._paced(site, now):
@@ -85,15 +85,13 @@ class Dispatch:
             session = self._unidle(site) if site.idle else self._open(site, entry, now)
             if session is None:
                 return
-            queue.popleft()
+            turns.pop()
             self._assign(session, entry, now)
 
-    def _next(self, site: Site) -> deque[Entry] | None:
-        """The queue whose head is to go: urgent first, but a body on its way holds nobody else up."""
-        for queue in (site.ready_urgent, site.ready):
-            if queue and (queue[0].body is not None or queue[0].phase is not Phase.QUEUED):
-                return queue
-        return None
+    def _next(self, site: Site) -> tuple[Turns, Entry | None]:
+        """The message that is to go, if its body is here: urgent ones first, else tenants in turn."""
+        entry = site.ready_urgent.head()
+        return (site.ready_urgent, entry) if entry is not None else (site.ready, site.ready.head())
 
     def _refused(self, entry: Entry, now: float) -> tuple[Result, float] | None:
         """What keeps the message from being tried at this moment, and until when."""

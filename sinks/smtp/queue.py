@@ -8,7 +8,7 @@ sorted tuples.
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from schemas.lanes import MessageQueue
 from sinks.smtp.policy import Limits
 from sinks.smtp.state import Phase, State
+from sinks.smtp.turns import Turns
 
 T = TypeVar("T")
 
@@ -51,6 +52,7 @@ class Entry:
         "result",
         "session",
         "site",
+        "tenant",
         "ticket",
     )
 
@@ -66,6 +68,7 @@ class Entry:
         self.expires_at = state.expires_at  # s
         self.keep_until = state.keep_until  # s
         self.result = state.result  # its facts are owed
+        self.tenant = sharing(state.tenant)
         self.body: LaneRecord | None = None
         self.session: Session | None = None
         self.ticket = 0  # of the facts on their way; 0: none
@@ -82,8 +85,16 @@ class Entry:
         lane = self.site.lane if self.phase <= Phase.SENDING else ""
         return State(
             self.phase, self.urgent, self.offset >> 1, lane, self.attempts,
-            self.accepted_at, self.next_at, self.expires_at, self.keep_until, self.result,
+            self.accepted_at, self.next_at, self.expires_at, self.keep_until, self.result, self.tenant,
         )  # fmt: skip
+
+
+_numbers: dict[int, int] = {}
+
+
+def sharing(tenant: int) -> int:
+    """The same number as one object: a million entries of one tenant need one."""
+    return _numbers.setdefault(tenant, tenant)
 
 
 class Stage(Enum):
@@ -117,12 +128,14 @@ class Site:
         "ready", "ready_urgent", "sessions", "shape_at", "suspended_until", "tat", "wake_at",
     )  # fmt: skip
 
-    def __init__(self, lane: str, partition: Partition, limits: Limits) -> None:
+    def __init__(
+        self, lane: str, partition: Partition, limits: Limits, weight: Callable[[int], int] = lambda tenant: 1
+    ) -> None:
         self.lane = lane
         self.partition = partition
         self.limits = limits
-        self.ready: deque[Entry] = deque()
-        self.ready_urgent: deque[Entry] = deque()
+        self.ready = Turns(weight)
+        self.ready_urgent = Turns(weight)
         self.sessions: dict[int, Session] = {}
         self.idle: list[Session] = []  # the last one used is taken first, so that superfluous ones fall silent
         self.opening = 0
@@ -137,10 +150,10 @@ class Site:
         self.fetching = False  # bodies are on their way
 
     def push(self, entry: Entry) -> None:
-        (self.ready_urgent if entry.offset & 1 else self.ready).append(entry)
+        (self.ready_urgent if entry.offset & 1 else self.ready).push(entry)
 
     def push_front(self, entry: Entry) -> None:
-        (self.ready_urgent if entry.offset & 1 else self.ready).appendleft(entry)
+        (self.ready_urgent if entry.offset & 1 else self.ready).push_front(entry)
 
     @property
     def waiting(self) -> int:

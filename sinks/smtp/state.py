@@ -14,11 +14,14 @@ from enum import IntEnum
 from hashlib import sha256
 from typing import Final
 from uuid import UUID
+from zlib import crc32
 
 MAX_BYTES: Final = 300
 _MAX_LANE: Final = 120  # bytes of a lane's name in a record
-_VERSION: Final = 1
-_VERSION_OWED: Final = 2  # with a result: two strings more than in version 1
+_VERSION: Final = 1  # of marks
+_VERSION_WAITING: Final = 3  # with the tenant
+_VERSION_OWED: Final = 4  # and with a result
+_READ: Final = {1: (False, 1), 2: (False, 2), 3: (True, 2), 4: (True, 2)}  # has the tenant, layout of the strings
 
 
 class Phase(IntEnum):
@@ -93,15 +96,16 @@ class State:
     expires_at: int  # seconds, as `keep_until`
     keep_until: int  # end of the duplicate window
     result: Result | None = None
+    tenant: int = 0  # `tenant_number` of its name; 0 where it was not written yet
 
 
 class Unreadable(ValueError):
     """A state record that this version cannot read. The partition is not served: guessing could mail twice."""
 
 
-_HEAD = struct.Struct(
-    ">BBBHQQQII"
-)  # version, phase, flags, attempts, offset, accepted_at, next_at, expires_at, keep_until
+# version, phase, flags, attempts, offset, accepted_at, next_at, expires_at, keep_until
+_HEAD = struct.Struct(">BBBHQQQII")
+_TENANT = struct.Struct(">I")
 _MARK = struct.Struct(">BBBQI")  # version, phase, flags, offset, keep_until
 _RESULT = struct.Struct(">BQQHHff")  # kind, at, started_at, code, classifier_version, connect_ms, transfer_ms
 _URGENT, _OWED, _VERIFIED = 1, 2, 4
@@ -125,11 +129,11 @@ def encode(state: State) -> bytes:
     if result is not None:
         flags |= _OWED | (_VERIFIED if result.tls_verified else 0)
     head = _HEAD.pack(
-        _VERSION if result is None else _VERSION_OWED, state.phase, flags, min(state.attempts, 0xFFFF), state.offset,
-        state.accepted_at, state.next_at, state.expires_at, state.keep_until,
+        _VERSION_WAITING if result is None else _VERSION_OWED, state.phase, flags, min(state.attempts, 0xFFFF),
+        state.offset, state.accepted_at, state.next_at, state.expires_at, state.keep_until,
     )  # fmt: skip
     lane = state.lane.encode()
-    head += bytes((len(lane),)) + lane
+    head += _TENANT.pack(state.tenant) + bytes((len(lane),)) + lane
     if result is None:
         return head
     head += _RESULT.pack(
@@ -152,30 +156,37 @@ def decode(value: bytes) -> State:
 
 
 def _decode(value: bytes) -> State:
-    if value[0] not in (_VERSION, _VERSION_OWED):
+    if value[0] not in _READ:
         raise ValueError("version")
+    has_tenant, strings = _READ[value[0]]
     phase = Phase(value[1])
     if phase >= Phase.DONE:
         _, _, flags, offset, keep_until = _MARK.unpack(value)
         return State(phase, bool(flags & _URGENT), offset, "", 0, 0, 0, 0, keep_until)
     _, _, flags, attempts, offset, accepted_at, next_at, expires_at, keep_until = _HEAD.unpack_from(value)
-    at = _HEAD.size + 1 + value[_HEAD.size]
-    lane = value[_HEAD.size + 1 : at].decode()
+    at = _HEAD.size
+    tenant = 0
+    if has_tenant:
+        (tenant,) = _TENANT.unpack_from(value, at)
+        at += _TENANT.size
+    start, at = at + 1, at + 1 + value[at]
+    lane = value[start:at].decode()
     if len(value) < at or (len(value) > at and not flags & _OWED):
         raise ValueError("length")
     result = None
     if flags & _OWED:
         kind, decided, started, code, classifier, connect_ms, transfer_ms = _RESULT.unpack_from(value, at)
         parts = value[at + _RESULT.size :].decode().split(_SEPARATOR)
-        names = _STRINGS_1 if value[0] == _VERSION else _STRINGS_2
+        names = _STRINGS_1 if strings == 1 else _STRINGS_2
         texts = dict(zip(names, parts, strict=True))
         result = Result(
             Kind(kind), decided, started, code, classifier_version=classifier, connect_ms=connect_ms,
             transfer_ms=transfer_ms, tls_verified=bool(flags & _VERIFIED), **texts,
         )  # fmt: skip
     return State(
-        phase, bool(flags & _URGENT), offset, lane, attempts, accepted_at, next_at, expires_at, keep_until, result
-    )
+        phase, bool(flags & _URGENT), offset, lane, attempts, accepted_at, next_at, expires_at, keep_until, result,
+        tenant,
+    )  # fmt: skip
 
 
 def _strings(result: Result, room: int) -> bytes:
@@ -197,6 +208,11 @@ def lane_name(key: str) -> str:
     if len(raw) <= _MAX_LANE:
         return key
     return raw[: _MAX_LANE - 33].decode(errors="ignore") + "~" + sha256(raw).hexdigest()[:32]
+
+
+def tenant_number(name: str) -> int:
+    """A tenant in four bytes: for turns among tenants, where it does no harm if two should share one."""
+    return crc32(name.encode())
 
 
 def key_of(message_id: str) -> bytes:

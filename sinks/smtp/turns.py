@@ -1,0 +1,99 @@
+"""Whose message of a site goes next: tenants in turn, by deficit round robin. Pure; part of the queue owner's core.
+
+Shreedhar and Varghese, "Efficient fair queuing using deficit round robin", 1995. A turn is worth `_QUANTUM` for each
+unit of the tenant's weight, a message costs one and another for each 64 KiB; no message costs more than a quantum, so
+finding the next one takes a look at each tenant at most twice. Within a tenant: in order of arrival. A tenant alone has
+every turn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Final
+
+from sinks.smtp.state import Phase
+
+if TYPE_CHECKING:
+    from sinks.smtp.queue import Entry
+
+_QUANTUM: Final = 8
+_COST_BYTES: Final = 64 * 1024
+
+
+class _Tenant:
+    __slots__ = ("credit", "entries", "worth")
+
+    def __init__(self, worth: int) -> None:
+        self.worth = worth
+        self.credit = worth
+        self.entries: deque[Entry] = deque()
+
+
+class Turns:
+    """Messages that may go now, of one site and urgency."""
+
+    __slots__ = ("_length", "_ring", "_tenants", "_weight")
+
+    def __init__(self, weight: Callable[[int], int]) -> None:
+        """`weight` of a tenant, by its number in states: at least 1."""
+        self._weight = weight
+        self._tenants: dict[int, _Tenant] = {}
+        self._ring: deque[_Tenant] = deque()  # the one whose turn it is comes first
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Entry]:
+        """About in the order in which they will go: one of each tenant, then the next of each."""
+        for row in zip_longest(*(tenant.entries for tenant in self._ring)):
+            yield from (entry for entry in row if entry is not None)
+
+    def push(self, entry: Entry) -> None:
+        self._of(entry).entries.append(entry)
+        self._length += 1
+
+    def push_front(self, entry: Entry) -> None:
+        self._of(entry).entries.appendleft(entry)
+        self._length += 1
+
+    def _of(self, entry: Entry) -> _Tenant:
+        tenant = self._tenants.get(entry.tenant)
+        if tenant is None:
+            tenant = self._tenants[entry.tenant] = _Tenant(_QUANTUM * self._weight(entry.tenant))
+            self._ring.append(tenant)
+        return tenant
+
+    def head(self) -> Entry | None:
+        """The message whose turn it is; None when none has its body here: a body on its way holds nobody else up."""
+        ring = self._ring
+        for _ in range(2 * len(ring)):
+            tenant = ring[0]
+            entry = tenant.entries[0]
+            if entry.phase is not Phase.QUEUED:
+                return entry  # it has ended as it waited: it only has to go
+            if entry.body is not None:
+                if _cost(entry) <= tenant.credit:
+                    return entry
+                tenant.credit += tenant.worth
+            ring.rotate(-1)
+        return None
+
+    def pop(self) -> None:
+        """Take `head()` away."""
+        tenant = self._ring[0]
+        entry = tenant.entries.popleft()
+        self._length -= 1
+        if entry.phase is Phase.QUEUED:
+            tenant.credit -= _cost(entry)
+        if not tenant.entries:
+            # What it has saved is lost: else whoever comes seldom could send it all at once.
+            self._ring.popleft()
+            del self._tenants[entry.tenant]
+
+
+def _cost(entry: Entry) -> int:
+    assert entry.body is not None
+    return min(_QUANTUM, 1 + entry.body.size // _COST_BYTES)

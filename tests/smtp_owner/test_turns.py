@@ -1,0 +1,122 @@
+"""Tenants in turn at one site: nobody starves, weights are kept, order within a tenant too."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.messages import MessageDelivered
+from sinks.smtp.commands import Rules
+from sinks.smtp.policy import Limits
+from sinks.smtp.queue import Entry, LaneRecord, Partition, Site
+from sinks.smtp.state import Phase, State
+from sinks.smtp.turns import Turns
+from tests.smtp_owner.test_core import deliver_all, one_connection
+from tests.smtp_owner.world import World, command
+
+SITE = Site("default/a.test#0", Partition(0, {}), Limits())
+BODY = command("x")
+
+
+def entry(tenant: int, number: int, size: int = 100, *, here: bool = True) -> Entry:
+    state = State(Phase.QUEUED, False, number, SITE.lane, 0, 0, 0, 0, 0, tenant=tenant)
+    made = Entry(bytes(16), SITE, state)
+    made.body = LaneRecord(False, number, SITE.lane, BODY, bytes(size)) if here else None
+    return made
+
+
+def taken(turns: Turns, most: int = 1_000_000) -> list[Entry]:
+    found: list[Entry] = []
+    while len(found) < most and (head := turns.head()) is not None:
+        turns.pop()
+        found.append(head)
+    return found
+
+
+def test_a_tenant_alone_goes_in_order() -> None:
+    turns = Turns(lambda tenant: 1)
+    entries = [entry(1, number) for number in range(30)]
+    for each in entries:
+        turns.push(each)
+    assert taken(turns) == entries
+    assert len(turns) == 0
+
+
+def test_who_comes_late_does_not_wait_for_a_million() -> None:
+    turns = Turns(lambda tenant: 1)
+    for number in range(10_000):
+        turns.push(entry(1, number))
+    taken(turns, 100)
+    late = entry(2, 0)
+    turns.push(late)
+    assert late in taken(turns, 9)
+
+
+def test_turns_are_in_proportion_to_weights() -> None:
+    weights = {1: 1, 2: 3}
+    turns = Turns(weights.__getitem__)
+    for number in range(4_000):
+        for tenant in weights:
+            turns.push(entry(tenant, number))
+    counts = Counter(each.tenant for each in taken(turns, 3_200))
+    assert counts == {1: 800, 2: 2_400}
+
+
+def test_large_messages_cost_more() -> None:
+    turns = Turns(lambda tenant: 1)
+    for number in range(1_000):
+        turns.push(entry(1, number))
+        turns.push(entry(2, number, 3 * 64 * 1024))
+    counts = Counter(each.tenant for each in taken(turns, 1_000))
+    assert counts[1] == pytest.approx(4 * counts[2], rel=0.05)
+
+
+def test_a_body_on_its_way_holds_no_other_tenant_up() -> None:
+    turns = Turns(lambda tenant: 1)
+    waiting, ready = entry(1, 0, here=False), entry(2, 0)
+    turns.push(waiting)
+    turns.push(ready)
+    assert taken(turns) == [ready]
+    assert list(turns) == [waiting]
+
+
+def test_what_has_ended_as_it_waited_goes_without_a_body_and_free_of_charge() -> None:
+    turns = Turns(lambda tenant: 1)
+    ended = entry(1, 0, here=False)
+    ended.phase = Phase.ENDED
+    turns.push(ended)
+    assert taken(turns) == [ended]
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 700_000), st.booleans()), max_size=60))
+def test_everything_goes_once_and_in_order_within_its_tenant(arrivals: list[tuple[int, int, bool]]) -> None:
+    turns = Turns(lambda tenant: tenant)
+    gone: list[Entry] = []
+    pushed: list[Entry] = []
+    for number, (tenant, size, take) in enumerate(arrivals):
+        pushed.append(entry(tenant, number, size))
+        turns.push(pushed[-1])
+        if take:
+            gone += taken(turns, 1)
+        assert len(turns) == len(pushed) - len(gone) == len(list(turns))
+    gone += taken(turns)
+    for tenant in range(1, 6):
+        assert [each for each in gone if each.tenant == tenant] == [each for each in pushed if each.tenant == tenant]
+
+
+def test_the_owner_lets_tenants_take_turns_also_after_a_restart() -> None:
+    rules = Rules(limits=one_connection)
+    first = World(rules=rules)
+    first.owner.pause()
+    first.add(*(f"big-{number}" for number in range(60)), tenant="big")
+    first.add("small", tenant="small")
+    first.commit()
+    heir = World(first.log, rules)
+    heir.settle()
+    deliver_all(heir)
+    ends = [fact.message_id for fact in heir.facts if isinstance(fact, MessageDelivered)]
+    assert len(ends) == 61
+    assert ends.index(command("small").message_id) < 12
