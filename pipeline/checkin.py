@@ -15,10 +15,10 @@ from schemas.claims import CHECKED_IN_ABOVE, ClaimError
 from topics.claims import Claims
 
 # A record waits on `mail.sends` for a week; whoever plans it keeps its claims for as long as the message needs.
-_KEPT = timedelta(days=8)
+KEPT = timedelta(days=8)
 
 
-def attachment(path: Path, claims: Claims | None, room: int) -> dict[str, Any]:
+def attachment(path: Path, claims: Claims | None, room: int, kept: timedelta = KEPT) -> dict[str, Any]:
     """A file as an item of `attachments`: with its bytes when they are `room` at most, else by claim."""
     kind, encoding = mimetypes.guess_type(path.name)
     content_type = kind if kind and not encoding and not kind.startswith(("message/", "multipart/")) else None
@@ -28,17 +28,17 @@ def attachment(path: Path, claims: Claims | None, room: int) -> dict[str, Any]:
         item["content_type"] = content_type
     if len(data) <= room:
         return item | {"content": b64encode(data).decode()}
-    return item | {"claim": _claimed(data, claims)}
+    return item | {"claim": _claimed(data, claims, kept)}
 
 
 def raw(data: bytes, claims: Claims | None) -> dict[str, Any]:
     """A complete message as fields of a send."""
     if len(data) <= CHECKED_IN_ABOVE:
         return {"raw": b64encode(data).decode()}
-    return {"raw_claim": _claimed(data, claims)}
+    return {"raw_claim": _claimed(data, claims, KEPT)}
 
 
-def _claimed(data: bytes, claims: Claims | None) -> dict[str, Any]:
+def _claimed(data: bytes, claims: Claims | None, kept: timedelta) -> dict[str, Any]:
     if claims is None:
         raise ClaimError(f"{len(data)} bytes are too many for a record: set claims.folder to keep them beside Kafka")
-    return claims.put(data, datetime.now(UTC) + _KEPT).model_dump()
+    return claims.put(data, datetime.now(UTC) + kept).model_dump()

@@ -64,6 +64,8 @@ class CampaignSet(Event):
     subject_template: str
     text: str | None = None
     html: str | None = None
+    mjml: str | None = None  # what `html` was compiled from, when the campaign was published
+    inline_css: bool = False  # whether its style sheets were put into `style` attributes then
     attachments: Annotated[tuple[Attachment, ...], Field(max_length=ATTACHMENTS_MAX)] = ()
     tags: Tags = ()
     metadata: Metadata = {}

@@ -23,6 +23,7 @@ COMMANDS = {  # in the order of the help: the module below this package that reg
     "up": "stack",
     "run": "run",
     "send": "operate",
+    "campaign": "campaign",
     "message": "data",
     "sql": "data",
     "shaping": "shaping",

@@ -60,6 +60,10 @@ class _Missing(Exception):
     pass
 
 
+class _Broken(Exception):
+    """A campaign that cannot be compiled."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Campaign:
     content: Content | RawContent
@@ -85,7 +89,7 @@ class Composer:
         self._signers = signers
         self._campaign = campaign
         self._fetched = Fetched(claims)
-        self._compiled: OrderedDict[str, _Campaign] = OrderedDict()
+        self._compiled: OrderedDict[str, _Campaign | str] = OrderedDict()  # why not, for one that cannot be
         self._hashed: tuple[bytes, bytes] = (b"", b"")  # the last body, and its hash
 
     def compose(self, command: MessageQueue) -> Composition:
@@ -95,7 +99,10 @@ class Composer:
             return Missing(str(missing))
         except ClaimsAway:
             return Missing("claims_away")
-        except (ContentError, AddressError, DkimError, ClaimError, AttachmentError, RawMailError, MimeError) as error:
+        except (
+            *(_Broken, ContentError, AddressError, DkimError),
+            *(ClaimError, AttachmentError, RawMailError, MimeError),
+        ) as error:
             return Unsendable(str(error)[:200])
 
     def _compose(self, command: MessageQueue) -> Composition:
@@ -198,18 +205,25 @@ class Composer:
         version = f"{campaign.event_id}/{command.stream}"
         compiled = self._compiled.get(version)
         if compiled is None:
-            from_ = parse_mailbox(campaign.from_)
-            bulk = _bulk(command, from_)
-            compiled = _Campaign(
-                compile_content(campaign.subject_template, campaign.html, campaign.text, bulk=bulk),
-                from_,
-                parse_mailbox(campaign.reply_to) if campaign.reply_to else None,
-            )
-            require_allowed(campaign.attachments, has_html=campaign.html is not None)
-            compiled = self._compiled[version] = self._with_attachments(compiled, campaign.attachments)
+            try:
+                compiled = self._compile(campaign, command)
+            except (ContentError, AddressError, AttachmentError, MimeError) as error:
+                compiled = str(error)  # kept too: each of its messages would be a compilation for others to wait for
+            self._compiled[version] = compiled
             if len(self._compiled) > _COMPILED:
                 self._compiled.popitem(last=False)
+        if isinstance(compiled, str):
+            raise _Broken(compiled)
         return compiled
+
+    def _compile(self, campaign: CampaignSet, command: MessageQueue) -> _Campaign:
+        if campaign.mjml is not None and campaign.html is None:
+            raise ContentError("mjml", 0, "published without the html that is compiled from it")
+        from_ = parse_mailbox(campaign.from_)
+        content = compile_content(campaign.subject_template, campaign.html, campaign.text, bulk=_bulk(command, from_))
+        require_allowed(campaign.attachments, has_html=campaign.html is not None)
+        reply_to = parse_mailbox(campaign.reply_to) if campaign.reply_to else None
+        return self._with_attachments(_Campaign(content, from_, reply_to), campaign.attachments)
 
 
 def _of_inline(inline: Inline, command: MessageQueue) -> _Campaign:

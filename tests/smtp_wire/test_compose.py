@@ -285,3 +285,25 @@ class TestClaims:
         claims = FolderClaims(tmp_path)
         content = Inline(from_="", subject="", claim=claims.put(data, NOW))
         assert isinstance(composer(claims=claims).compose(command(content)), Unsendable)
+
+
+class TestCampaignsThatCannotBeCompiled:
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ({"html": "a\n{{ b | nothing }}"}, "html, line 2: "),
+            ({"html": None}, "neither html nor text"),
+            ({"html": None, "text": "Hi", "mjml": "<mjml>"}, "mjml: published without"),
+            ({"from_": "nobody"}, ""),
+        ],
+    )
+    def test_its_messages_end_and_say_why_and_others_go_on(self, fields: dict[str, Any], said: str) -> None:
+        broken = CAMPAIGN.model_copy(update=fields)
+        whole = CAMPAIGN.model_copy(update={"event_id": "another", "campaign_id": "autumn"})
+        campaigns = {"default/spring": broken, "default/autumn": whole}
+        composer = Composer({"default": TENANT}, Keyring({"a": b"k" * 32}, "a"), {DOMAIN: None}, campaigns.get)
+        for _ in range(2):  # the second time from memory
+            ended = composer.compose(command(FromCampaign(campaign_id="spring"), Stream.MARKETING))
+            assert isinstance(ended, Unsendable)
+            assert said in ended.reason
+            read(composer.compose(command(FromCampaign(campaign_id="autumn"), Stream.MARKETING)))
