@@ -83,6 +83,7 @@ def _smtp(settings: Settings, ready: Ready) -> None:
         instance=settings.instance,
         shaping=wiring.shaping(settings),
         shaping_file=settings.delivery.shaping,
+        pools=frozenset(settings.pools),
         retry_scale=settings.delivery.retry_scale,
     )
     _until_signal_async(lambda stop: agent.serve(config, stop, ready))

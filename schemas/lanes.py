@@ -66,6 +66,8 @@ class MessageQueue(MailEvent):
     expires_at: AwareDatetime
     attempts: int = 0  # made before a move from another lane
     moved_from: str = ""  # the lane position it came from, empty for a new message
+    moved_at: AwareDatetime | None = None  # when the newest control that moved it was set
+    rerouted: bool = False  # its site was corrected once
 
     @property
     def key(self) -> str:

@@ -96,16 +96,21 @@ class ShapingSet(Event):
 
 
 class ControlSet(Event):
-    """`control.set` on `mail.controls`: an operator's command: suspend, resume, purge, move, by any selector."""
+    """`control.set` on `mail.controls`: an operator's command about the messages that a selector names.
+
+    Terms of a selector: see `schemas.rules.selector`. `until` is when a suspension or a move is over, and when the
+    grace of a purge is. `resume`, `unpurge` and `unmove` take the control of the same `control_id` back.
+    """
 
     type: Literal["control.set"] = "control.set"
-    control_id: str
-    action: Literal["suspend", "resume", "purge", "unpurge", "move"]
-    selector: dict[str, str]
+    control_id: Annotated[str, Field(min_length=1, max_length=64)]
+    action: Literal["suspend", "resume", "purge", "unpurge", "move", "unmove"]
+    selector: Annotated[dict[str, str], Field(max_length=16)]
     reason: Label
     by: Label = ""
     until: AwareDatetime | None = None
-    arguments: dict[str, Any] = {}
+    arguments: Annotated[dict[str, Any], Field(max_length=16)] = {}
+    signature: Annotated[str, Field(max_length=128)] = ""  # see `schemas.signing`
 
     @property
     def key(self) -> str:

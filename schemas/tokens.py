@@ -140,6 +140,21 @@ class Keyring:
         # Signed with "token 1" by `seal`, so well formed: another form would sign with another number.
         return ReturnPath(_message_id(body)) if short else _unpacked(body)
 
+    def sign(self, purpose: bytes, body: bytes) -> str:
+        """A signature of what stands elsewhere: `KEY_ID-…`. `purpose` keeps uses apart; it has no NUL."""
+        return f"{self.active}-{_base64(self._signature(self.active, purpose, body))}"
+
+    def verify(self, purpose: bytes, body: bytes, text: str) -> bool:
+        key_id, _, encoded = text.partition("-")
+        if key_id not in self.keys:
+            return False
+        wanted = _base64(self._signature(key_id, purpose, body))
+        return hmac.compare_digest(wanted.encode(), encoded.encode())
+
+    def _signature(self, key_id: str, purpose: bytes, body: bytes) -> bytes:
+        signed = b"mailriver signature 1\0%b\0%b\0%b" % (key_id.encode("ascii"), purpose, body)
+        return hmac.digest(self.keys[key_id], signed, "sha256")
+
     def _mac(self, key_id: str, kind: Kind, body: bytes) -> bytes:
         # Key id, kind and body cannot run into each other: neither of the first two holds a NUL.
         signed = b"mailriver token 1\0%b\0%b\0%b" % (key_id.encode("ascii"), kind.value, body)

@@ -25,6 +25,7 @@ COMMANDS = {  # in the order of the help: the module below this package that reg
     "send": "operate",
     "campaign": "campaign",
     "message": "data",
+    "queue": "queue",
     "sql": "data",
     "shaping": "shaping",
     "topics": "topics",

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
-from pipeline import wiring
+from pipeline.cli.history import asked, history
 from pipeline.cli.output import Failure, JsonOption, print_fields, print_json, print_rows
-from pipeline.cli.session import configured, loaded
 from schemas import ids
 
 MESSAGE = "SELECT * FROM v_messages WHERE message_id = {id:String}"
@@ -32,8 +29,8 @@ def sql(
     json: JsonOption = False,
 ) -> None:
     """Ask ClickHouse, as the read-only user. SHOW TABLES lists the views."""
-    with _history() as client:
-        columns, rows = _asked(client, query, {})
+    with history() as client:
+        columns, rows = asked(client, query, {})
     print_rows(columns, rows, as_json=json)
 
 
@@ -43,14 +40,14 @@ def message(
     json: JsonOption = False,
 ) -> None:
     """A message's story: what it is, and all that happened to it."""
-    with _history() as client:
+    with history() as client:
         state = _found(client, (name, ids.message_id(tenant, name)))
         if state is None:
             raise Failure(
                 f"no message {name} is known to tenant {tenant}; a send shows here a second or two after it was "
                 "accepted, and one that was refused in v_rejected and v_deadletters (`mailriver sql`)"
             )
-        columns, timeline = _asked(client, TIMELINE, {"id": state["message_id"]})
+        columns, timeline = asked(client, TIMELINE, {"id": state["message_id"]})
     if json:
         print_json({"message": state, "timeline": [dict(zip(columns, row, strict=True)) for row in timeline]})
         return
@@ -69,41 +66,7 @@ def _story(timeline: Sequence[Sequence[Any]]) -> Iterator[tuple[str, str, str, s
 
 def _found(client: Client, message_ids: Sequence[str]) -> Mapping[str, Any] | None:
     for message_id in message_ids:
-        columns, rows = _asked(client, MESSAGE, {"id": message_id})
+        columns, rows = asked(client, MESSAGE, {"id": message_id})
         if rows:
             return dict(zip(columns, rows[0], strict=True))
     return None
-
-
-@contextmanager
-def _history() -> Iterator[Client]:
-    settings = loaded()
-    try:
-        with configured():
-            client = wiring.clickhouse_reader(settings)
-    except OperationalError:
-        raise Failure(
-            f"ClickHouse at {settings.clickhouse.url} does not answer: is it running? `mailriver up` starts one, "
-            "MAILRIVER_CLICKHOUSE__URL names another"
-        ) from None
-    except ClickHouseError as error:
-        user = settings.clickhouse.reader
-        raise Failure(f"ClickHouse at {settings.clickhouse.url} does not let {user} in: {_first_line(error)}") from None
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-def _asked(client: Client, query: str, parameters: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    try:
-        result = client.query(query, parameters=parameters)
-    except OperationalError:
-        raise Failure("ClickHouse stopped answering before the query was done") from None
-    except ClickHouseError as error:
-        raise Failure(f"ClickHouse refused the query: {_first_line(error)}") from None
-    return tuple(result.column_names), [tuple(row) for row in result.result_rows]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -30,13 +32,25 @@ def print_rows(
 ) -> None:
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
-        return
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
+    else:
+        _console().print(table(columns, rows, title=title))
+
+
+def watch(look: Callable[[], Table], every: float) -> None:
+    """Show what `look` gives, anew every so many seconds, until Ctrl-C."""
+    with Live(look(), console=_console(), auto_refresh=False) as live:
+        while True:
+            time.sleep(every)
+            live.update(look(), refresh=True)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None) -> Table:
+    made = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    _console().print(table)
+        made.add_row(*(_cell(value) for value in row))
+    return made
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:

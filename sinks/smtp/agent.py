@@ -73,19 +73,21 @@ class Agent:
         self._failure = ""
         self._failed = asyncio.Event()
         self._is_ready: Callable[[], None] | None = None
-        self._knowledge = Knowledge(config.cluster, config.instance, self._threadsafe(self._hear_override))
+        self._partitions = 0
+        self._knowledge = Knowledge(config, lambda: self._partitions, self._threadsafe(self._hear_override))
         self._publisher = Publisher(config.cluster, f"smtp/{config.instance}")
         self._facts = Facts(self._publisher, self._threadsafe(self._on_acks))
         self._tallies = Tallies(config.instance)
         self._sites = Sites(self._knowledge.site, self._publisher)
         self._shapes = Shapes(config.shaping, config.shaping_file, config.timeouts)
         self._steering = Steering(config, self._shapes, self._publisher, lambda now: self._owner.reshape(now))
-        self._partitions = 0
         weights = {tenant_number(name): tenant.weight for name, tenant in config.tenants.items()}
         rules = Rules(
             weight=lambda tenant: weights.get(tenant, 1),
             admit=self._steering.admits(self._knowledge.admit),
-            policy=self._policy,
+            gate=self._knowledge.desk.gate,
+            reviews=self._knowledge.desk.reviews,
+            policy=lambda command: Policy.of(command, config.tenants),
             limits=self._shapes.limits,
             shape=self._steering.shape,
             scale=config.retry_scale,
@@ -133,12 +135,6 @@ class Agent:
                 loop.call_soon_threadsafe(call, *arguments)
 
         return later
-
-    def _policy(self, command: MessageQueue) -> Policy:
-        tenant = self._config.tenants.get(command.tenant)
-        if tenant is None:
-            return Policy()
-        return Policy(tenant.policy(command.stream).on_doubt, tenant.duplicate_window_s)
 
     # Life
 
@@ -350,6 +346,7 @@ class Agent:
                 if self._shapes.look():
                     self._router.providers = self._shapes.providers
                     self._owner.reshape(now)
+            self._knowledge.tell(self._owner, now)
             self._owner.tick(now)
             self._intake.want(self._owner.depth.messages < self._config.queue_limit and not self._facts.crowded)
             if (since := time.monotonic() - tallied) >= _TALLY_S:

@@ -73,6 +73,10 @@ class Cache:
         for at in range(0, len(ordered), _RESTORED):
             self._ask(_Ask(partition, None, tuple(ordered[at : at + _RESTORED])))
 
+    def look(self, partition: Partition, entries: Sequence[Entry]) -> int:
+        """Ask for bodies to look at, and not to keep. Returns the ticket."""
+        return self._ask(_Ask(partition, None, tuple(entries)))
+
     def answered(self, ticket: int, bodies: Bodies) -> tuple[Site | None, list[tuple[Entry, LaneRecord | None]]]:
         """The entries that still want their body, each with what was found; and the site that waited for them."""
         ask = self._asked.pop(ticket)
@@ -85,8 +89,9 @@ class Cache:
         wanting = [entry for entry in alive if entry.body is None or ask.site is None]
         return ask.site, [(entry, bodies.get(entry.key)) for entry in wanting]
 
-    def _ask(self, ask: _Ask) -> None:
+    def _ask(self, ask: _Ask) -> int:
         self._ticket += 1
         self._asked[self._ticket] = ask
         wanted = tuple(Wanted(entry.key, entry.urgent, entry.offset >> 1) for entry in ask.entries)
         self._out.append(Fetch(self._ticket, ask.partition.number, wanted))
+        return self._ticket

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 from schemas.envelope import MailEvent
 from schemas.lanes import MessageQueue
@@ -153,7 +154,22 @@ class Wait:
     cause: str
 
 
-Verdict = Go | Refuse | Wait
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Not before `Owner.unpark([key])`, or `until`. Nothing is written of it: a million may be parked, and released."""
+
+    key: str
+    until: float = inf
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """It belongs to another lane."""
+
+    to: Relaned
+
+
+Verdict = Go | Refuse | Wait | Park | Move
 GO = Go()
 
 
@@ -161,11 +177,15 @@ GO = Go()
 class Rules:
     """What the core asks while it decides; pure as far as it can see.
 
-    `admit` is asked at the moment an attempt starts: suppressions, controls, campaigns. `limits` are a lane's ceilings,
-    `shape` what overrides leave of them now: asked when they run out, and after `Owner.reshape`.
+    `admit` is asked at the moment an attempt starts: suppressions, controls, campaigns. `gate` before that, of a lane:
+    where all of it is to be parked, no message is looked at and no connection opened. `reviews`: whether messages of a
+    lane are to be looked at before their turn. `limits` are a lane's ceilings, `shape` what overrides leave of them
+    now: asked when they run out, and after `Owner.reshape`.
     """
 
     admit: Callable[[MessageQueue, float], Verdict] = lambda command, now: GO
+    gate: Callable[[str, float], Park | None] = lambda lane, now: None
+    reviews: Callable[[str, float], bool] = lambda lane, now: False
     policy: Callable[[MessageQueue], Policy] = lambda command: Policy()
     limits: Callable[[str], Limits] = lambda lane: Limits()
     shape: Callable[[str, Limits, float], Shape] = lambda lane, limits, now: Shape(limits)

@@ -28,6 +28,7 @@ class SmtpConfig:
     ehlo_name: str
     claims: Claims | None = None
     instance: str = "1"
+    pools: frozenset[str] = frozenset(("default",))
     bind_address: str | None = None
     shaping: Shaping = field(default_factory=Shaping)
     shaping_file: Path | None = None  # what `shaping` was read from; looked at again and again

@@ -24,6 +24,8 @@ order.
     bodies(ticket, found, now)      the answer to a Fetch, exactly once for each, lost partitions' too
     tick(now)                       ten times a second or more
     pause() / resume(now)           no attempt may start (Kafka is away, a view is old) / may start again
+    unpark(keys, now)               what `Rules` parked under these is asked about again
+    review(now)                     `Rules.reviews` changed: also messages whose turn is far are asked about
     reshape(now)                    the answers of Rules.limits or Rules.shape are others
     revoke(partition, now)          no new attempt; `Drained` follows when the last dot is answered, and that written
     lost(partition)                 forget it: at once on a loss, after Drained, or when the drain took too long
@@ -36,7 +38,7 @@ it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from schemas.lanes import MessageQueue
 from sinks.smtp.admission import Admission
@@ -45,6 +47,7 @@ from sinks.smtp.commands import Bodies, Command, Drained, Rules, Transaction
 from sinks.smtp.dispatch import Dispatch
 from sinks.smtp.ledger import Ledger
 from sinks.smtp.queue import Entry, Hold, LaneRecord, Partition, Relaned, Session, Site, Stage
+from sinks.smtp.review import Review
 from sinks.smtp.state import Kind, Phase, Result, State, key_of
 
 _SWEEP_S = 1.0
@@ -61,6 +64,7 @@ class Depth:
     sessions: int
     unwritten: int
     cached_bytes: int
+    parked: int
 
 
 class Owner:
@@ -72,6 +76,7 @@ class Owner:
         self._cache = Cache(self._rules.cache_bytes, self._out)
         self._dispatch = Dispatch(self._rules, self._out, self._ledger, self._cache)
         self._admission = Admission(self._rules, self._ledger, self._cache, self._dispatch)
+        self._review = Review(self._rules, self._cache, self._dispatch)
         self._swept = 0.0
 
     def take(self) -> list[Command]:
@@ -89,6 +94,8 @@ class Owner:
             raise ValueError(f"partition {number} is owned already")
         partition = self._partitions[number] = Partition(number, dict(positions))
         self._admission.restore(partition, states, now)
+        if any(self._rules.reviews(lane, now) for lane in partition.sites):
+            self._review.start(partition, now)
 
     def revoke(self, number: int, now: float) -> None:
         partition = self._partitions.get(number)
@@ -112,6 +119,8 @@ class Owner:
             self._dispatch.drop(session)
         for entry in partition.entries.values():
             self._cache.free(entry)
+        self._dispatch.parking.forget(partition)
+        self._review.stop(partition)
 
     @property
     def partitions(self) -> tuple[int, ...]:
@@ -141,7 +150,8 @@ class Owner:
             partition.touched = True
 
     def bodies(self, ticket: int, found: Bodies, now: float) -> None:
-        self._admission.bodies(ticket, found, now)
+        if not self._review.bodies(ticket, found, now):
+            self._admission.bodies(ticket, found, now)
 
     # Transactions and facts
 
@@ -244,12 +254,12 @@ class Owner:
             return False
         self._dispatch.abandon(session, now)
         self._dispatch.gone(session)
-        self._move(entry, target)
+        self._dispatch.move(entry, target)
         for other in (*site.ready_urgent, *site.ready):
             if other.phase is not Phase.QUEUED or other.body is None:
                 continue  # it has ended; or its turn, and with it this question, comes later
             if (target := to(other.body.command)) is not None:
-                self._move(other, target)
+                self._dispatch.move(other, target)
         self._dispatch.pump(site, now)
         return True
 
@@ -266,19 +276,18 @@ class Owner:
                 continue
             if partition.hold is not Hold.OWNED:
                 continue
-            self._move(entry, to)
+            self._dispatch.move(entry, to)
             return True
         return False
 
-    def _move(self, entry: Entry, to: Relaned) -> None:
-        partition = entry.site.partition
-        entry.phase = Phase.MOVED
-        self._cache.free(entry)
-        self._ledger.mark(entry)
-        position = f"{self._rules.lanes[entry.urgent]}:{partition.number}:{entry.offset >> 1}"
-        # Attempts are facts by number: counted anew, the next would have the id of the first.
-        command = to.command.model_copy(update={"attempts": entry.attempts, "moved_from": position})
-        partition.moved.append(replace(to, urgent=entry.urgent, command=command))
+    def unpark(self, keys: Iterable[str], now: float) -> None:
+        """What is parked under these keys may be tried, if nothing else keeps it."""
+        self._dispatch.unpark(keys, now)
+
+    def review(self, now: float) -> None:
+        """Look also at messages that wait for their time: those that are to move or to end do so now, in batches."""
+        for partition in self._partitions.values():
+            self._review.start(partition, now)
 
     def pause(self) -> None:
         self._dispatch.running = False
@@ -296,6 +305,8 @@ class Owner:
             if partition.hold is Hold.OWNED:
                 self._tick(partition, now)
         self._dispatch.tick(now)
+        if self._dispatch.running:
+            self._review.tick(now)
         if now - self._swept >= _SWEEP_S:
             self._swept = now
             self._dispatch.sweep(list(self._partitions.values()), now)
@@ -332,4 +343,5 @@ class Owner:
             sessions=len(self._dispatch.sessions),
             unwritten=self.unwritten,
             cached_bytes=self._cache.used,
+            parked=len(self._dispatch.parking),
         )

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from sinks.smtp.cache import Cache
-from sinks.smtp.commands import Close, Command, Dot, Drop, Go, Open, Refuse, Rules, Start, Wait
+from sinks.smtp.commands import Close, Command, Dot, Drop, Go, Move, Open, Park, Refuse, Rules, Start, Verdict, Wait
 from sinks.smtp.ledger import Ledger
+from sinks.smtp.parking import Parking
 from sinks.smtp.policy import backoff
-from sinks.smtp.queue import Entry, Hold, Partition, Session, Site, Stage
+from sinks.smtp.queue import Entry, Hold, Partition, Relaned, Session, Site, Stage
 from sinks.smtp.state import Kind, Phase, Result
 from sinks.smtp.turns import Turns
 
@@ -33,6 +36,7 @@ class Dispatch:
         self._ledger = ledger
         self._cache = cache
         self._number = 0
+        self.parking = Parking(cache)
         self.sessions: dict[int, Session] = {}
         self._idle: dict[int, Session] = {}  # the one that is idle for longest comes first
         self._hungry: deque[Site] = deque()
@@ -63,6 +67,9 @@ class Dispatch:
         """Give the site's waiting messages to connections, as far as its limits allow."""
         if site.partition.hold is not Hold.OWNED or not self.running:
             return
+        if (closed := self._rules.gate(site.lane, now)) is not None:
+            self.parking.put_all(site, closed)
+            return
         if site.shape_at <= now:
             self._shape(site, now)
         while site.ready_urgent or site.ready:
@@ -76,9 +83,10 @@ class Dispatch:
             if entry.phase is not Phase.QUEUED:
                 turns.pop()  # it ended while it waited
                 continue
-            if (end := self._refused(entry, now)) is not None:
+            verdict = self._verdict(entry, now)
+            if not isinstance(verdict, Go):
                 turns.pop()
-                self._ledger.settle(entry, end[0], now, end[1])
+                self.apply(entry, verdict, now)
                 continue
             if not self._paced(site, now):
                 return
@@ -93,18 +101,39 @@ class Dispatch:
         entry = site.ready_urgent.head()
         return (site.ready_urgent, entry) if entry is not None else (site.ready, site.ready.head())
 
-    def _refused(self, entry: Entry, now: float) -> tuple[Result, float] | None:
-        """What keeps the message from being tried at this moment, and until when."""
+    def _verdict(self, entry: Entry, now: float) -> Verdict:
         assert entry.body is not None
         if entry.expires_at <= now:
-            return Result(Kind.EXPIRED, int(now * 1000)), 0.0
-        match self._rules.admit(entry.body.command, now):
-            case Go():
-                return None
+            return Refuse(Result(Kind.EXPIRED, int(now * 1000)))
+        return self._rules.admit(entry.body.command, now)
+
+    def apply(self, entry: Entry, verdict: Verdict, now: float) -> None:
+        """Do with a waiting message, which is in no queue, what keeps it from being tried now."""
+        match verdict:
             case Refuse(result):
-                return result, 0.0
+                self._ledger.settle(entry, result, now)
             case Wait(until, cause):
-                return Result(Kind.HELD, int(now * 1000), reason=cause, worker=self._rules.worker), until
+                held = Result(Kind.HELD, int(now * 1000), reason=cause, worker=self._rules.worker)
+                self._ledger.settle(entry, held, now, until)
+            case Park():
+                self.parking.put(entry, verdict)
+            case Move(to):
+                self.move(entry, to)
+
+    def move(self, entry: Entry, to: Relaned) -> None:
+        partition = entry.site.partition
+        entry.phase = Phase.MOVED
+        self._cache.free(entry)
+        self._ledger.mark(entry)
+        position = f"{self._rules.lanes[entry.urgent]}:{partition.number}:{entry.offset >> 1}"
+        # Attempts are facts by number: counted anew, the next would have the id of the first.
+        command = to.command.model_copy(update={"attempts": entry.attempts, "moved_from": position})
+        partition.moved.append(replace(to, urgent=entry.urgent, command=command))
+
+    def unpark(self, keys: Iterable[str], now: float) -> None:
+        """What is parked under these is asked about again."""
+        for site in self.parking.release(keys):
+            self.pump(site, now)
 
     def _paced(self, site: Site, now: float) -> bool:
         rate = site.limits.messages_per_second
@@ -207,14 +236,11 @@ class Dispatch:
             # Connecting took its time: what held when the message was chosen is asked again at the attempt.
             if session.site.shape_at <= now:
                 self._shape(session.site, now)
-            if not self.running or session.site.held_until > now:
-                self.abandon(session, now)
-            elif (end := self._refused(entry, now)) is not None:
-                session.entry = None
-                entry.attempts -= 1
-                self._ledger.settle(entry, end[0], now, end[1])
-            else:
+            closed = session.site.held_until > now or self._rules.gate(session.site.lane, now) is not None
+            if self.running and not closed and isinstance(self._verdict(entry, now), Go):
                 self._start(session, entry)
+            else:
+                self.abandon(session, now)  # to the front of the queue, where it meets with what keeps it
         if session.entry is None:
             self._rest_idle(session, now)
             self.pump(session.site, now)
@@ -297,6 +323,7 @@ class Dispatch:
     # Time
 
     def tick(self, now: float) -> None:
+        self.unpark(self.parking.due(now), now)
         while self._wakes and self._wakes[0][0] <= now:
             site = heapq.heappop(self._wakes)[2]
             site.wake_at = 0.0

@@ -1,34 +1,46 @@
-"""What the owner knows at the moment of an attempt: suppressions, campaigns, and how fresh that is.
+"""What the owner knows at the moment of an attempt: suppressions, campaigns, controls, and how fresh that is.
 
-P3: no attempt to a suppressed address, and none at all while the suppressions may be older than two seconds.
+P3: no attempt to a suppressed address, and none at all while the suppressions, or the controls, may be older than two
+seconds.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from schemas.codec import decode
 from schemas.lanes import MessageQueue
 from schemas.state import CampaignSet, CampaignStatus, SiteLearned, SuppressionSet
-from sinks.smtp.commands import GO, Refuse, Verdict, Wait
+from sinks.smtp.commands import GO, Park, Refuse, Verdict
+from sinks.smtp.config import SmtpConfig
+from sinks.smtp.core import Owner
+from sinks.smtp.desk import Desk
 from sinks.smtp.overrides import Override
 from sinks.smtp.state import Kind, Result
 from sinks.smtp.steering import override_of
-from topics.kafka import Cluster
 from topics.record import Record
 from topics.registry import CAMPAIGNS, SHAPING, SITES, SUPPRESSIONS
 from topics.view import View
 from topics.view_reader import Reader
 
 STALE_S: Final = 1.8  # the agent looks ten times a second
-_PAUSED_S: Final = 10.0
 
 
 class Knowledge:
-    def __init__(self, cluster: Cluster, worker: str, on_override: Callable[[Override], None] | None = None) -> None:
-        """`on_override` hears of every record of `mail.shaping`, in the reading thread."""
+    def __init__(
+        self,
+        config: SmtpConfig,
+        partitions: Callable[[], int],
+        on_override: Callable[[Override], None] | None = None,
+    ) -> None:
+        """`partitions`: how many the lanes have. `on_override` hears of every record of `mail.shaping`, in the reading
+        thread.
+        """
+        cluster, worker = config.cluster, config.instance
         self._worker = worker
+        self._campaigns_changed: deque[str] = deque()
         self._reader = Reader(cluster, f"smtp-{worker}", check_s=0.25)
         self._suppressions: View[tuple[str, float]] = View(cluster, SUPPRESSIONS, _suppression, reader=self._reader)
         self._campaigns: View[CampaignSet] = View(cluster, CAMPAIGNS, _campaign, reader=self._reader)
@@ -36,12 +48,15 @@ class Knowledge:
         self._overrides: View[Override] = View(cluster, SHAPING, override_of, reader=self._reader)
         if on_override is not None:
             self._overrides.listen(lambda _, override: on_override(override) if override is not None else None)
+        self._campaigns.listen(lambda key, campaign: self._campaigns_changed.append(key))
+        self.desk = Desk(config.keyring, config.pools, worker, partitions)
+        self._reader.add(self.desk)
 
     def start(self) -> None:
         self._reader.start()
 
     def wait_ready(self, timeout: float) -> bool:
-        views = (self._suppressions, self._campaigns, self._sites, self._overrides)
+        views = (self._suppressions, self._campaigns, self._sites, self._overrides, self.desk)
         return all(view.wait_ready(timeout) for view in views)
 
     def close(self) -> None:
@@ -49,7 +64,17 @@ class Knowledge:
 
     @property
     def fresh(self) -> bool:
-        return self._suppressions.age() < STALE_S
+        return self._suppressions.age() < STALE_S and self.desk.age < STALE_S
+
+    def tell(self, owner: Owner, now: float) -> None:
+        """What has changed since the last call of what keeps messages parked, moves or ends them."""
+        changed = self.desk.take(now)
+        keys = list(changed.keys) if changed is not None else []
+        while self._campaigns_changed:
+            keys.append(_campaign_key(self._campaigns_changed.popleft()))
+        owner.unpark(keys, now)
+        if changed is not None and changed.review:
+            owner.review(now)
 
     def campaign(self, key: str) -> CampaignSet | None:
         return self._campaigns.get(key)
@@ -68,11 +93,17 @@ class Knowledge:
             if campaign is not None and campaign.status is CampaignStatus.CANCELLED:
                 return Refuse(self._end(Kind.CANCELLED, "campaign", now))
             if campaign is not None and campaign.status is CampaignStatus.PAUSED:
-                return Wait(now + _PAUSED_S, "campaign_paused")
+                return Park(_campaign_key(campaign.key))
+        if self.desk.controls:
+            return self.desk.admit(command, now) or GO
         return GO
 
     def _end(self, kind: Kind, reason: str, now: float) -> Result:
         return Result(kind, int(now * 1000), reason=reason, worker=self._worker)
+
+
+def _campaign_key(key: str) -> str:
+    return f"campaign:{key}"
 
 
 def _suppression(record: Record) -> tuple[str, float] | None:

@@ -8,12 +8,14 @@ minutes, and what must wait longer says so by its reply.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Final
 
 from schemas.envelope import Stream
-from schemas.tenant import OnDoubt
+from schemas.lanes import MessageQueue
+from schemas.tenant import OnDoubt, Tenant
 
 _MINUTE: Final = 60.0
 _HOUR: Final = 3600.0
@@ -33,6 +35,11 @@ class Policy:
 
     on_doubt: OnDoubt = "give_up"
     duplicate_window_s: int = 86_400
+
+    @classmethod
+    def of(cls, command: MessageQueue, tenants: Mapping[str, Tenant]) -> Policy:
+        tenant = tenants.get(command.tenant)
+        return cls() if tenant is None else cls(tenant.policy(command.stream).on_doubt, tenant.duplicate_window_s)
 
 
 @dataclass(frozen=True, slots=True)

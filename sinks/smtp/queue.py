@@ -124,8 +124,8 @@ class Site:
     """One lane: a destination's queue within a partition, its sessions and its limits."""
 
     __slots__ = (
-        "connect_tat", "failures", "fetching", "held_until", "hungry", "idle", "lane", "limits", "opening", "partition",
-        "ready", "ready_urgent", "sessions", "shape_at", "suspended_until", "tat", "wake_at",
+        "connect_tat", "failures", "fetching", "held_until", "hungry", "idle", "lane", "limits", "opening", "parked",
+        "partition", "ready", "ready_urgent", "sessions", "shape_at", "suspended_until", "tat", "wake_at",
     )  # fmt: skip
 
     def __init__(
@@ -148,6 +148,7 @@ class Site:
         self.hungry = False  # waits for a connection of the worker's total
         self.wake_at = 0.0
         self.fetching = False  # bodies are on their way
+        self.parked = 0  # messages set aside, which come back
 
     def push(self, entry: Entry) -> None:
         (self.ready_urgent if entry.offset & 1 else self.ready).push(entry)
@@ -160,7 +161,7 @@ class Site:
         return len(self.ready) + len(self.ready_urgent)
 
     def unused(self, now: float) -> bool:
-        busy = self.ready or self.ready_urgent or self.sessions or self.fetching
+        busy = self.ready or self.ready_urgent or self.sessions or self.fetching or self.parked
         # Forgotten too early, it would be asked for more than its rates allow.
         return not busy and max(self.suspended_until, self.tat, self.connect_tat) <= now
 

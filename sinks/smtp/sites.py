@@ -44,8 +44,10 @@ class Sites:
 
 
 def misplaced(command: MessageQueue, route: Route) -> bool:
-    """Whether it belongs to another lane. A message moves once: domains whose answers change would send it round."""
-    return command.site != route.site and not command.moved_from
+    """Whether it belongs to another lane. Its site is corrected once: domains whose answers change would send it
+    round.
+    """
+    return command.site != route.site and not command.rerouted
 
 
 def lane_for(domain: str, route: Route, partitions: int) -> Callable[[MessageQueue], Relaned | None]:
@@ -54,8 +56,17 @@ def lane_for(domain: str, route: Route, partitions: int) -> Callable[[MessageQue
     def target(command: MessageQueue) -> Relaned | None:
         if command.recipient_domain != domain or not misplaced(command, route):
             return None
-        moved = command.model_copy(update={"site": route.site, "provider": route.provider, "shard": 0})
-        number = ids.lane_partition(moved.pool, moved.site, moved.shard, partitions)
-        return Relaned(number, False, moved.key, moved)
+        moved = {"site": route.site, "provider": route.provider, "shard": 0, "rerouted": True}
+        return _relaned(command.model_copy(update=moved), partitions)
 
     return target
+
+
+def to_pool(command: MessageQueue, pool: str, set_at: datetime, partitions: int) -> Relaned:
+    """Where a message goes that a control, set at that time, moves to another pool."""
+    return _relaned(command.model_copy(update={"pool": pool, "moved_at": set_at}), partitions)
+
+
+def _relaned(command: MessageQueue, partitions: int) -> Relaned:
+    number = ids.lane_partition(command.pool, command.site, command.shard, partitions)
+    return Relaned(number, False, command.key, command)

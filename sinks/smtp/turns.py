@@ -59,6 +59,14 @@ class Turns:
         self._of(entry).entries.appendleft(entry)
         self._length += 1
 
+    def empty(self) -> list[Entry]:
+        """Take all of them, each tenant's in order."""
+        found = [entry for tenant in self._ring for entry in tenant.entries]
+        self._ring.clear()
+        self._tenants.clear()
+        self._length = 0
+        return found
+
     def _of(self, entry: Entry) -> _Tenant:
         tenant = self._tenants.get(entry.tenant)
         if tenant is None:

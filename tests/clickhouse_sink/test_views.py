@@ -69,6 +69,24 @@ def test_a_message_under_way_counts_its_attempts(database: Database, story: Stor
     assert (found["status"], found["attempts"], found["provider"]) == ("in_flight", 2, "google")
 
 
+def test_what_waits_is_in_the_queue_and_what_has_ended_is_not(database: Database, story: Story) -> None:
+    fresh = story.message("in_flight")
+    deferred = story.message("in_flight")
+    deferred.common |= {"provider": "google", "pool": "other"}
+    deferred.attempt(attempts.AttemptDeferred, next_at=NOW, reply_code=421)
+    deferred.attempt(attempts.AttemptDeferred, next_at=NOW, reply_code=451)
+    ended = story.message("delivered")
+    write(database, story.events)
+    query = "SELECT * FROM v_queue WHERE message_id IN ({a:String}, {b:String}, {c:String}) ORDER BY attempts"
+    columns = "message_id", "attempts", "deferrals", "site", "provider", "pool", "source", "reply_code", "campaign_id"
+    result = database.client.query(query, parameters={"a": fresh.id, "b": deferred.id, "c": ended.id})
+    rows = [tuple(row[name] for name in columns) for row in result.named_results()]
+    assert rows == [
+        (fresh.id, 0, 0, "mail.test", "", "default", "", 0, "spring"),
+        (deferred.id, 2, 2, "site", "google", "other", "mta-1", 451, "spring"),
+    ]
+
+
 def test_a_bounce_after_delivery_is_no_second_end(database: Database, story: Story) -> None:
     made = story.message("delivered")
     made.bounce()

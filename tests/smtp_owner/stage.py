@@ -32,6 +32,7 @@ from topics.registry import (
     ATTEMPTS,
     BOUNCES,
     CAMPAIGNS,
+    CONTROLS,
     DEADLETTERS,
     LANES,
     LANES_URGENT,
@@ -46,7 +47,7 @@ from topics.registry import (
 
 TOPICS = (
     *(LANES, LANES_URGENT, QUEUE, MESSAGES, ATTEMPTS, BOUNCES, TALLIES),
-    *(SITES, SUPPRESSIONS, CAMPAIGNS, SHAPING, DEADLETTERS),
+    *(SITES, SUPPRESSIONS, CAMPAIGNS, CONTROLS, SHAPING, DEADLETTERS),
 )
 KEYRING = Keyring({"a": b"k" * 32}, "a")
 DOMAIN = "brand.test"
