@@ -19,7 +19,7 @@ import structlog
 
 from schemas.codec import decode
 from schemas.lanes import MessageQueue
-from schemas.rules.controls import Action, Controls
+from schemas.rules.controls import Action, Control, Controls
 from schemas.rules.register import Register
 from schemas.state import ControlSet
 from schemas.tokens import Keyring
@@ -49,7 +49,7 @@ class Desk:
         self._worker = worker
         self._partitions = partitions
         self._changed: deque[str] = deque()
-        self._next_at = inf
+        self._next_at = 0.0  # what is there at the start may have begun to act
         self._known_at: float | None = None
         self._ready = Event()
 
@@ -60,7 +60,7 @@ class Desk:
         if control_id and self._ready.is_set():
             self.controls = self._register.in_force()
             # After the set: whoever parks a message by the old one will still be told.
-            self._changed.append(_key(control_id))
+            self._changed.append(key_of(control_id))
 
     def caught_up(self, at: float) -> None:
         if self._register.forget(time.time()) or not self._ready.is_set():
@@ -112,23 +112,29 @@ class Desk:
         control = self.controls.of(command, now)
         if control is None:
             return None
-        match control.action:
-            case Action.PURGE if control.until <= now:
-                reason = f"{control.control_id} {control.reason}"
-                return Refuse(Result(Kind.CANCELLED, int(now * 1000), reason=reason, worker=self._worker))
-            case Action.MOVE:
-                return Move(to_pool(command, control.pool, control.set_at, self._partitions()))
-            case _:
-                return Park(_key(control.control_id), control.until)
+        return verdict_of(control, command, now, self._worker, self._partitions())
 
     def gate(self, lane: str, now: float) -> Park | None:
         """What keeps every message of the lane."""
         control = self.controls.closing(lane, now)
-        return None if control is None else Park(_key(control.control_id), control.until)
+        return None if control is None else Park(key_of(control.control_id), control.until)
 
     def reviews(self, lane: str, now: float) -> bool:
         return self.controls.reviews(lane, now)
 
 
-def _key(control_id: str) -> str:
+def verdict_of(control: Control, command: MessageQueue, now: float, worker: str, partitions: int) -> Verdict:
+    """What a control that is about the message means for its attempt."""
+    match control.action:
+        case Action.PURGE if control.until <= now:
+            reason = f"{control.control_id} {control.reason}"
+            return Refuse(Result(Kind.CANCELLED, int(now * 1000), reason=reason, worker=worker))
+        case Action.MOVE:
+            return Move(to_pool(command, control.pool, control.set_at, partitions))
+        case _:
+            return Park(key_of(control.control_id), control.until)
+
+
+def key_of(control_id: str) -> str:
+    """Under which messages are parked for a control."""
     return f"control:{control_id}"

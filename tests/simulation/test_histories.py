@@ -57,7 +57,8 @@ def test_much_goes_wrong_in_them() -> None:
         seen["received twice"] += history.world.judge.duplicates
     expected = (
         "died", "frozen", "lost", "cut off", "aborted", "revoked", "left", "down", "loses", "moves", "MOVED",
-        "in doubt", "received twice", "message.delivered", "message.bounced", "message.expired", "message.suppressed",
+        "SUSPEND", "PURGE", "MOVE", "takes back", "in doubt", "received twice",
+        "message.delivered", "message.bounced", "message.expired", "message.suppressed", "message.cancelled",
         "message.unknown", "message.duplicate", "attempt.deferred", "attempt.held", "attempt.unknown",
     )  # fmt: skip
     assert [what for what in expected if not seen[what]] == []

@@ -78,6 +78,7 @@ class Worker(Membership):
             case Open(session):
                 self._open(session, command.command)
             case Start(session, attempt, record):
+                self.world.operator.attempted(self, record.command)
                 self._start(session, attempt, record.command)
             case Dot(session, not_after):
                 wire = self.wires[session]

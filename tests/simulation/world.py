@@ -16,7 +16,7 @@ from typing import Any, Final
 from schemas import ids
 from schemas.envelope import MailEvent
 from schemas.lanes import Inline, MessageQueue
-from sinks.smtp.commands import GO, Refuse, Rules, Verdict, Wait
+from sinks.smtp.commands import Refuse, Rules, Verdict, Wait
 from sinks.smtp.policy import Limits, Policy
 from sinks.smtp.queue import Relaned
 from sinks.smtp.state import Kind, Result
@@ -25,6 +25,7 @@ from tests.simulation.host import EPOCH, LANE, STATE, Host
 from tests.simulation.judge import Judge, Violation
 from tests.simulation.kernel import Kernel, Process
 from tests.simulation.log import Record
+from tests.simulation.operator import Operator
 from tests.simulation.peer import Behaviour, Peer
 from tests.simulation.profiles import Profile, draw
 from tests.simulation.worker import Worker
@@ -67,6 +68,7 @@ class World:
         self.broker.coordinator.on_commit = self._on_commit
         self.peer = Peer(kernel, profile.peer, profile.lossy_peer)
         self.judge = Judge(self)
+        self.operator = Operator(self, DISTURBED)
         self.trace: list[Seen] = []
         self.disturbed = True
         self.workers: dict[int, Worker] = {}
@@ -89,6 +91,7 @@ class World:
             self.start(instance)
         self._publish()
         self._disturb()
+        self.operator.plan()
         kernel.run(DISTURBED)
         self._calm()
         while not self.judge.quiet():
@@ -154,9 +157,11 @@ class World:
     # Rules of the owners
 
     def rules(self, worker: str) -> Rules:
-        shape = self.shape
+        shape, operator = self.shape, self.operator
         return Rules(
-            admit=self._admit,
+            admit=partial(self._admit, worker),
+            gate=partial(operator.gate, worker),
+            reviews=partial(operator.reviews, worker),
             policy=lambda command: Policy(on_doubt=shape.on_doubt),  # type: ignore[arg-type]  # one of the two, as drawn
             limits=lambda lane: Limits(connections=shape.connections, messages_per_connection=3, idle_s=5.0),
             scale=0.02,
@@ -166,13 +171,13 @@ class World:
             worker=worker,
         )
 
-    def _admit(self, command: MessageQueue, now: float) -> Verdict:
+    def _admit(self, worker: str, command: MessageQueue, now: float) -> Verdict:
         fate = int(command.message_id[:2], 16)
         if fate < 16:
             return Refuse(Result(Kind.SUPPRESSED, int(now * 1000), reason="manual"))
         if fate < 32 and now < EPOCH + 20.0:
             return Wait(EPOCH + 20.0, "suspended")
-        return GO
+        return self.operator.admit(worker, command, now)
 
     def behave(self, command: MessageQueue) -> Behaviour:
         return self.peer.behave()
@@ -199,6 +204,7 @@ class World:
         self._incarnations += 1
         worker = self.workers[instance] = self._worker(self, instance, self._incarnations)
         worker.publisher.trouble = self.profile.facts if self.disturbed else 0.0
+        self.operator.started(worker)
         self.note(worker.name, "started")
 
     def died(self, worker: Host, why: str) -> None:
