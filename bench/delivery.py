@@ -1,7 +1,7 @@
 """Measure the whole send path on this machine: broker, every role, ClickHouse, and a fast SMTP sink to take the mail.
 
     python -m bench.delivery --messages 5000 --runs 3 --json figures.json
-    python -m bench.delivery --peer postfix     # beside Postfix with opendkim, and Postfix unsigned
+    python -m bench.delivery --peer all    # beside Postfix with opendkim, Postfix unsigned, and Haraka with DKIM
 
 A run at full speed gives messages per second and CPU; a run at half of that rate gives the time from acceptance to 250.
 Prints minimum, median and maximum. Exits 1 when a message did not arrive exactly once.
@@ -21,9 +21,12 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # `python bench/delivery.py` does as well
 
-from bench import accounting, peers, run, workload
+from bench import accounting, run, workload
+from bench.haraka import haraka
 from bench.internet import Internet, Missing, internet
 from bench.parts import Running, Signing, running
+from bench.peers import Peer
+from bench.postfix import postfix
 from bench.report import Found, figures, show
 
 _WARM_UP = 300
@@ -77,6 +80,8 @@ def _measure(scratch: Path, world: Internet, signing: Signing, options: argparse
         _say("warming up: every domain once, then a little of everything")
         _run(parts, world, options, "warm-up", [f"first@{domain}" for domain in workload.domains()])
         _run(parts, world, options, "warmer", workload.recipients(_WARM_UP))
+        for peer in systems.values():
+            peer.run(_WARM_UP)
         for number in range(options.runs):
             found.load.append(accounting.load())
             full = _run(parts, world, options, f"full-{number}", workload.recipients(options.messages))
@@ -94,15 +99,14 @@ def _measure(scratch: Path, world: Internet, signing: Signing, options: argparse
     return found
 
 
-def _peers(scratch: Path, world: Internet, wanted: str, beside: ExitStack) -> dict[str, peers.Postfix]:
+def _peers(scratch: Path, world: Internet, wanted: str, beside: ExitStack) -> dict[str, Peer]:
+    found: dict[str, Peer] = {}
+    if wanted in ("postfix", "all"):
+        for name, signed in (("postfix_dkim", True), ("postfix", False)):
+            found[name] = beside.enter_context(postfix(scratch / name, world, signed=signed))
     if wanted in ("haraka", "all"):
-        _say("Haraka is not measured: this bench does not run it yet")
-    if wanted not in ("postfix", "all"):
-        return {}
-    return {
-        name: beside.enter_context(peers.postfix(scratch / name, world, signed=signed))
-        for name, signed in (("postfix_dkim", True), ("postfix", False))
-    }
+        found["haraka"] = beside.enter_context(haraka(scratch / "haraka", world))
+    return found
 
 
 def _run(

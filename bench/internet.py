@@ -29,7 +29,7 @@ _SITE = re.compile(r"(?:^|\.)s(\d+)\.test\.?$")
 
 
 class Missing(Exception):
-    """A program that the measurement needs is not installed; the text says which package has it."""
+    """What the measurement needs is not there, or does not work; the text says what, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,60 +1,28 @@
-"""Peers on the same machine, to the same sink: Postfix signing by opendkim, and Postfix unsigned, as in Debian.
+"""What peers have in common: `smtp-source` feeds them over 20 connections, and the same sink counts what they deliver.
 
-Postfix runs as an instance of its own, in a folder of ours, and is fed by `smtp-source` over 20 connections with the
-workload's mail. It holds each message in a queue file, synced before its 250: more than our one broker does.
+Both peers hold each message in a queue file, synced before their 250: more than our one broker does.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bench import workload
-from bench.accounting import cpu_seconds
 from bench.internet import Internet, Missing
-from pipeline.embedded.ports import free_ports, is_free
-from pipeline.embedded.process import Child, launch
-from sinks.smtp.dkim import Algorithm, create_key_file
+from pipeline.embedded.ports import is_free
+from pipeline.embedded.process import Child
 
 PROMISE = "acknowledged means synced to a queue file of this machine's disk: survives a power cut"
+_CONNECTIONS = 20
 _LOOK_S = 0.05
 _LIMIT_S = 300.0
-_START_S = 10.0
-_NEEDED = (("postfix", "postfix"), ("smtp-source", "postfix"), ("opendkim", "opendkim"))
-
-_MAIN = """compatibility_level = 3.6
-queue_directory = {folder}/queue
-data_directory = {folder}/data
-maillog_file = {folder}/mail.log
-maillog_file_prefixes = {folder}
-command_directory = /usr/sbin
-daemon_directory = /usr/lib/postfix/sbin
-mail_owner = postfix
-setgid_group = postdrop
-myhostname = mta.brand.test
-mydestination =
-local_recipient_maps =
-alias_maps =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
-smtpd_relay_restrictions = permit_mynetworks, reject
-relayhost = [127.0.0.1]:{sink}
-disable_dns_lookups = yes
-default_process_limit = 200
-default_destination_concurrency_limit = 100
-initial_destination_concurrency = 20
-smtp_connection_cache_on_demand = yes
-smtpd_client_connection_count_limit = 0
-smtpd_milters = {milters}
-milter_default_action = tempfail
-"""
+_START_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,119 +41,46 @@ class PeerOutcome:
         return self.cpu / self.messages * 1000
 
 
-class Postfix:
-    """One instance; `run` gives it mail and waits until the sink has it."""
-
-    def __init__(self, folder: Path, world: Internet, *, signed: bool) -> None:
-        for program, package in _NEEDED:
-            if _find(program) is None:
-                raise Missing(f"{program} is not installed: apt-get install {package}")
-        if os.geteuid() != 0:
-            raise Missing("Postfix as a peer needs root")
-        self._folder = folder
-        self._world = world
-        self._port, self._milter_port = free_ports(2)
-        self._signed = signed
-        self._milter: Child | None = None
-        self._master = 0
-
-    def start(self) -> None:
-        folder = self._folder
-        for name in ("config", "queue", "data"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        shutil.chown(folder / "data", "postfix")
-        for path in (folder, *folder.parents[:1]):
-            path.chmod(0o755)
-        milters = f"inet:127.0.0.1:{self._milter_port}" if self._signed else ""
-        config = folder / "config"
-        (config / "main.cf").write_text(_MAIN.format(folder=folder, sink=self._world.sink_port, milters=milters))
-        (config / "master.cf").write_text(_master(self._port))
-        if self._signed:
-            self._milter = self._start_milter(folder)
-        subprocess.run(["postfix", "-c", str(config), "start"], check=True, capture_output=True)
-        self._master = int((folder / "queue" / "pid" / "master.pid").read_text())
-
-    def stop(self) -> None:
-        subprocess.run(["postfix", "-c", str(self._folder / "config"), "stop"], check=False, capture_output=True)
-        if self._milter is not None:
-            self._milter.stop(10)
-
+class Peer(Protocol):
     def run(self, messages: int) -> PeerOutcome:
-        mail = self._folder / "mail.eml"
-        workload.main(self._folder)
-        before, received, began = self._cpu(), self._world.received(), time.monotonic()
-        source = [
-            _find("smtp-source") or "",
-            "-d",
-            "-s",
-            "20",
-            "-m",
-            str(messages),
-            "-f",
-            f"news@{workload.SENDING_DOMAIN}",
-        ]
-        source += ["-t", f"person@{workload.domain(1, 1)}", "-F", str(mail), f"127.0.0.1:{self._port}"]
-        subprocess.run(source, check=True, capture_output=True)
-        while (now := self._world.received() - received) < messages and time.monotonic() - began < _LIMIT_S:
-            time.sleep(_LOOK_S)
-        return PeerOutcome(messages, now, time.monotonic() - began, self._cpu() - before)
-
-    def _cpu(self) -> float:
-        """Of master, of all its children that ended, of those that live, and of the milter."""
-        living = [pid for pid in _processes() if _parent(pid) == self._master]
-        total = cpu_seconds(self._master, children=True) + sum(map(cpu_seconds, living))
-        return total + (cpu_seconds(self._milter.pid) if self._milter is not None else 0.0)
-
-    def _start_milter(self, folder: Path) -> Child:
-        key = folder / "r1.pem"
-        create_key_file(key, "r1", Algorithm.RSA)
-        config = folder / "opendkim.conf"
-        # The folder is below /tmp, which others may write to: opendkim would refuse the key.
-        config.write_text(
-            f"Mode s\nCanonicalization relaxed/relaxed\nDomain {workload.SENDING_DOMAIN}\nSelector r1\nKeyFile {key}\n"
-            f"Socket inet:{self._milter_port}@127.0.0.1\nRequireSafeKeys no\n"
-        )
-        argv = [_find("opendkim") or "", "-f", "-x", str(config)]
-        milter = launch("opendkim", argv, log=folder / "opendkim.log")
-        deadline = time.monotonic() + _START_S
-        while is_free(self._milter_port):  # until it listens
-            if time.monotonic() > deadline:
-                raise Missing(f"opendkim does not start: {milter.last_lines()}")
-            time.sleep(_LOOK_S)
-        return milter
+        """Give it so many messages, and wait until the sink has them."""
+        ...
 
 
-@contextmanager
-def postfix(folder: Path, world: Internet, *, signed: bool) -> Iterator[Postfix]:
-    peer = Postfix(folder, world, signed=signed)
+def fed(folder: Path, port: int, messages: int, world: Internet, cpu: Callable[[], float]) -> PeerOutcome:
+    """`cpu`: seconds that the peer has used, of all its processes."""
+    workload.main(folder)
+    before, received, began = cpu(), world.received(), time.monotonic()
+    sender, recipient = f"news@{workload.SENDING_DOMAIN}", f"person@{workload.domain(1, 1)}"
+    source = [find("smtp-source"), "-d", "-s", str(_CONNECTIONS), "-m", str(messages), "-f", sender, "-t", recipient]
+    source += ["-F", str(folder / "mail.eml"), f"127.0.0.1:{port}"]
     try:
-        peer.start()
-        yield peer
-    finally:
-        peer.stop()
+        subprocess.run(source, check=True, capture_output=True, timeout=_LIMIT_S)
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+        raise Missing(f"a peer does not take its mail; its log is in {folder}") from None
+    while (now := world.received() - received) < messages and time.monotonic() - began < _LIMIT_S:
+        time.sleep(_LOOK_S)
+    return PeerOutcome(messages, now, time.monotonic() - began, cpu() - before)
 
 
-def _master(port: int) -> str:
-    """Debian's services, none in a chroot, SMTP on a port of ours, and the log in a file of ours."""
-    lines = [f"127.0.0.1:{port} inet n - n - - smtpd", "postlog unix-dgram n - n - 1 postlogd"]
-    for line in Path("/usr/share/postfix/master.cf.dist").read_text().splitlines():
-        fields = line.split()
-        if len(fields) >= 8 and not line.startswith(("#", " ")) and fields[1] != "inet" and fields[0] != "postlog":
-            fields[4] = "n"
-            lines.append(" ".join(fields))
-    return "\n".join(lines) + "\n"
+def require(needed: Iterable[tuple[str, str]]) -> None:
+    """Programs, each with the Debian package that has it. Raises Missing."""
+    for program, package in needed:
+        if _path(program) is None:
+            raise Missing(f"{program} is not installed: apt-get install {package}")
 
 
-def _find(program: str) -> str | None:
+def find(program: str) -> str:
+    return _path(program) or program
+
+
+def wait_listening(port: int, child: Child) -> None:
+    deadline = time.monotonic() + _START_S
+    while is_free(port):
+        if time.monotonic() > deadline or child.poll() is not None:
+            raise Missing(f"{child.name} does not start: {child.last_lines()}")
+        time.sleep(_LOOK_S)
+
+
+def _path(program: str) -> str | None:
     return shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
-
-
-def _processes() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-
-
-def _parent(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0

@@ -137,8 +137,9 @@ def _named(name: str, page: str) -> str:
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    head = f"From: {SENDER}\r\nSubject: {SUBJECT}\r\nMIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\n"
-    (folder / "mail.eml").write_bytes((head + "\r\n" + html().replace("\n", "\r\n")).encode())
+    # Lines end in LF: `smtp-source` and its like add the CR.
+    head = f"From: {SENDER}\nSubject: {SUBJECT}\nMIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\n\n"
+    (folder / "mail.eml").write_text(head + html())
     (folder / "recipients.txt").write_text("\n".join(recipients(100_000)) + "\n")
 
 
