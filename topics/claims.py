@@ -82,7 +82,9 @@ class FolderClaims:
 
     def _files(self) -> list[Path]:
         with _reachable():
-            return [path for path in self._folder.glob("??/*") if path.is_file()]
+            if not self._folder.exists():
+                return []
+            return [path for shard in self._folder.iterdir() if shard.is_dir() for path in shard.iterdir()]
 
     def _prolonged(self, claim: Claim, until: datetime) -> bool:
         path = self._path(claim)

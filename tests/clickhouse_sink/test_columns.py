@@ -18,6 +18,9 @@ LEFT_OUT = {
         "reply_to": "an address",
         "text": "content; large, and in Kafka",
         "html": "content; large, and in Kafka",
+        "mjml": "content; large, and in Kafka",
+        "attachments": "content; large, and in Kafka",
+        "inline_css": "how the content was made",
     },
     "mail.deadletters": {
         "record_key": "may hold an address",

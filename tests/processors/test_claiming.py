@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from processors.plan.agent import KnownViews, Planner
 from processors.plan.claiming import Claiming
 from processors.plan.core import Accepted, Decision, Rejected, Unreadable
 from schemas import ids
 from schemas.address import canonical, parse
 from schemas.attachments import Attachment
 from schemas.claims import CHECKED_IN_ABOVE, Claim, ClaimError, claim_of
-from schemas.lanes import FromCampaign, Inline
-from tests.processors.test_plan import NOW, SECRET, SMALLEST, KnownState, campaign, decided
+from schemas.envelope import Event
+from schemas.lanes import FromCampaign, Inline, MessageQueue
+from schemas.messages import MessageRejected
+from tests.processors.test_plan import NOW, RULES, SECRET, SMALLEST, KnownState, campaign, decided
 from topics.claims import FolderClaims
+from topics.errors import Later
+from topics.publisher import Publisher
+from topics.record import Record
 
 EXPIRES = datetime(2026, 11, 25, 12, 30, tzinfo=UTC)
 FILE = {"filename": "a.pdf", "content_type": "application/pdf", "content": "QUJD"}
@@ -154,3 +161,53 @@ class TestCheckIn:
     def test_without_a_folder_content_stays_where_it_is(self) -> None:
         content = Inline(from_="", subject="", raw=base64(RAW))
         assert Claiming(None).checked_in(content, EXPIRES) is content
+
+
+class Written(Publisher):
+    """What a planner publishes, and whether the claims of it were in place by then."""
+
+    def __init__(self, claims: FolderClaims) -> None:
+        self.events: list[Event] = []
+        self._claims = claims
+
+    def publish(self, event: Event, **_: Any) -> None:
+        if isinstance(event, MessageQueue) and isinstance(event.content, Inline) and event.content.raw_claim:
+            self._claims.get(event.content.raw_claim)
+        self.events.append(event)
+
+
+class Views(KnownState):
+    def as_of(self, now: datetime) -> datetime:
+        return now
+
+
+class TestPlanner:
+    @pytest.fixture
+    def written(self, tmp_path: Path) -> Written:
+        return Written(FolderClaims(tmp_path / "claims"))
+
+    def plan(self, written: Written, claims: FolderClaims | None, value: dict[str, Any]) -> list[Event]:
+        record = Record("mail.sends", 0, 7, b"order-1", json.dumps(value).encode(), [], int(NOW.timestamp() * 1000))
+        planner = Planner(RULES, cast(KnownViews, Views()), written, Claiming(claims))
+        planner.handle([record])
+        return written.events
+
+    def test_a_large_record_becomes_a_small_command(self, written: Written, tmp_path: Path) -> None:
+        large = RAW + b"x\r\n" * 100_000
+        *_, queued = self.plan(written, FolderClaims(tmp_path / "claims"), raw(large))
+        assert isinstance(queued, MessageQueue)
+        assert len(queued.model_dump_json()) < 4_000
+        assert queued.content == Inline(from_="", subject="", raw_claim=claim_of(large))
+
+    def test_a_claim_that_nobody_keeps_is_a_rejection(self, written: Written, tmp_path: Path) -> None:
+        record = {"recipient": "ann@example.test", "raw_claim": claim_of(RAW).model_dump()}
+        (fact,) = self.plan(written, FolderClaims(tmp_path / "claims"), record)
+        assert isinstance(fact, MessageRejected)
+        assert (fact.reason, "gone" in fact.detail) == ("claim", True)
+
+    def test_a_folder_that_is_away_is_waited_for(self, written: Written, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        record = {"recipient": "ann@example.test", "raw_claim": claim_of(RAW).model_dump()}
+        with pytest.raises(Later, match="claims: "):
+            self.plan(written, FolderClaims(tmp_path / "file"), record)
+        assert written.events == []

@@ -288,6 +288,30 @@ class TestTemplates:
         with pytest.raises(ContentError):
             content.render({"big": "x" * 1000}, CONTEXT)
 
+    @pytest.mark.parametrize(
+        ("bomb", "limit"),
+        [
+            ("{% for i in (1..5000) %}x{% endfor %}" * 3, "too many loop iterations"),
+            ("{% for i in (1..2) %}" * 19 + "{% endfor %}" * 19, "maximum context depth"),
+            ("{% if a %}" * 21 + "{% endif %}" * 21, "block nesting limit"),
+            ("{{ (1..10001) | join: ',' }}", "a list is too long"),
+            (
+                "{% assign a = 'aaaaaa' %}{% for i in (1..19) %}{% assign a = a | append: a %}{% endfor %}",
+                "a value grows",
+            ),
+            ("{{ 'now' | date: '%999999999d' }}", "a value grows"),
+            ("{% assign n = 99 %}{% for i in (1..9) %}{% assign n = n | times: n %}{% endfor %}", "a number grows"),
+            ("{% capture a %}{% for i in (1..2000) %}{{ big }}{% endfor %}{% endcapture %}", "local namespace limit"),
+            ("{% capture a %}{% for i in (1..9000) %}{{ big }}{% endfor %}{% endcapture %}", "output stream limit"),
+            ("{% for i in (1..2000) %}{{ big }}{% endfor %}" * 2, "output stream limit"),
+            ("{{ big }}" * 3000, "too much output"),
+            ("x" * (512 * 1024 + 1), "more than 524288 characters"),
+        ],
+    )
+    def test_every_limit_is_the_one_that_holds(self, bomb: str, limit: str) -> None:
+        with pytest.raises(ContentError, match=limit):
+            compile_content("s", None, bomb).render({"big": "x" * 1000}, CONTEXT)
+
     def test_an_error_quotes_no_variable(self) -> None:
         content = compile_content("s", None, "{{ v | plus: 1 | date: v }}{{ v | divided_by: 0 }}")
         with pytest.raises(ContentError) as caught:
