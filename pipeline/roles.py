@@ -9,7 +9,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline import secrets, wiring
@@ -58,6 +58,8 @@ def _plan(settings: Settings, ready: Ready) -> None:
         pools=frozenset(settings.pools),
         recipient_secret=secrets.recipient_secret(settings.secrets_folder),
         claims=claims,
+        # The oldest knows what was sent before, and sends on what it does not know.
+        lanes=wiring.lanes(settings)[0],
     )
     if claims is not None:
         ClaimsCleaner(claims).start()
@@ -70,6 +72,7 @@ def _smtp(settings: Settings, ready: Ready) -> None:
 
     keys = KeyWatch(settings.secrets_folder, lambda: wiring.signers(settings))
     keys.start()
+    *draining, newest = wiring.lanes(settings)
     config = agent.SmtpConfig(
         cluster=wiring.cluster(settings),
         tenants=settings.tenants,
@@ -85,8 +88,10 @@ def _smtp(settings: Settings, ready: Ready) -> None:
         shaping_file=settings.delivery.shaping,
         pools=frozenset(settings.pools),
         retry_scale=settings.delivery.retry_scale,
+        lanes=newest,
     )
-    _until_signal_async(lambda stop: agent.serve(config, stop, ready))
+    configs = [config, *(replace(config, lanes=old, successor=newest, presses=0) for old in draining)]
+    _until_signal_async(lambda stop: agent.serve(configs, stop, ready))
 
 
 def _classify(settings: Settings, ready: Ready) -> None:

@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline import places
@@ -88,6 +88,26 @@ class ClaimSettings(_Section):
     """Where what is too large for a record is kept: one folder for every `plan` and `smtp`, on all hosts."""
 
 
+class LaneSettings(_Section):
+    """Another number of partitions is another generation: its topics fill while those of the old one drain."""
+
+    generation: Annotated[int, Field(ge=1, le=1_000)] = 1
+    partitions: Annotated[int | None, Field(ge=1, le=1_000)] = None
+    """Of this generation, when its topics are made; 12 when nothing is said (4 in the embedded stack)."""
+    draining: tuple[int, ...] = ()
+    """Older generations, each for as long as its duplicate window lasts: sends go through the oldest of them, where a
+    repeat is recognised, and on from there.
+    """
+
+    @field_validator("draining")
+    @classmethod
+    def _in_order(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        newest = info.data.get("generation", 1)
+        if len(set(value)) != len(value) or any(not 1 <= each < newest for each in value):
+            raise ValueError(f"older generations than {newest}, each once")
+        return tuple(sorted(value))
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -104,6 +124,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     delivery: DeliverySettings = DeliverySettings()
+    lanes: LaneSettings = LaneSettings()
     inbound: InboundSettings = InboundSettings()
     tracking: TrackingSettings = TrackingSettings()
     claims: ClaimSettings = ClaimSettings()

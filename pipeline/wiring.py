@@ -12,7 +12,9 @@ import structlog
 
 from pipeline import secrets
 from pipeline.settings import Settings, SettingsError
+from topics import registry
 from topics.kafka import Cluster, Security
+from topics.registry import TOPICS, Lanes, Topic
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -47,6 +49,19 @@ def cluster(settings: Settings) -> Cluster:
         except ValueError as error:
             raise SettingsError(f"kafka: {error}") from None
     return Cluster(kafka.bootstrap, kafka.prefix, kafka.group_protocol, security)
+
+
+def lanes(settings: Settings) -> tuple[Lanes, ...]:
+    """The generations of lanes that are in use, the newest one last."""
+    newest = registry.lanes(settings.lanes.generation, settings.lanes.partitions)
+    return (*(registry.lanes(generation) for generation in settings.lanes.draining), newest)
+
+
+def topics(settings: Settings) -> tuple[Topic, ...]:
+    """What `topics apply` brings about: the registry, with the lanes of this installation's newest generation."""
+    own = lanes(settings)[-1].topics
+    names = {topic.name for topic in own}
+    return (*(topic for topic in TOPICS if topic.name not in names), *own)
 
 
 def keyring(settings: Settings) -> Keyring:

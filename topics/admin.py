@@ -116,14 +116,14 @@ def partition_count(cluster: Cluster, topic: Topic) -> int:
     return len(found.partitions)
 
 
-def plan(cluster: Cluster, profile: Profile) -> list[Change]:
+def plan(cluster: Cluster, profile: Profile, topics: Sequence[Topic] = TOPICS) -> list[Change]:
     """What differs between the registry and the broker. Raises `Later` when the broker does not answer."""
     client = cluster.admin("topics")
     metadata = _metadata(client)
-    return compare(TOPICS, _look(client, cluster, metadata), len(metadata.brokers), profile)
+    return compare(topics, _look(client, cluster, metadata, topics), len(metadata.brokers), profile)
 
 
-def apply(cluster: Cluster, profile: Profile) -> list[Change]:
+def apply(cluster: Cluster, profile: Profile, topics: Sequence[Topic] = TOPICS) -> list[Change]:
     """Make the changes of `plan` that have no obstacle, wait until every client can see them, and return them.
 
     Repeatable, also by two at a time. Raises `Later` when the broker does not answer, `Never` when it refuses.
@@ -131,13 +131,13 @@ def apply(cluster: Cluster, profile: Profile) -> list[Change]:
     client = cluster.admin("topics")
     metadata = _metadata(client)
     brokers = len(metadata.brokers)
-    changes = compare(TOPICS, _look(client, cluster, metadata), brokers, profile)
+    changes = compare(topics, _look(client, cluster, metadata, topics), brokers, profile)
     todo = [change for change in changes if not change.obstacle]
-    by_name = {topic.name: topic for topic in TOPICS}
+    by_name = {topic.name: topic for topic in topics}
     create = [by_name[change.topic] for change in todo if change.kind is Kind.CREATE]
     _create(client, cluster, create, brokers, profile)
     _alter(client, cluster, [change for change in todo if change.kind is Kind.SETTING])
-    _wait_visible(client, cluster, todo, profile)
+    _wait_visible(client, cluster, todo, profile, topics)
     log.info("topics_applied", created=len(create), altered=len(todo) - len(create), left=len(changes) - len(todo))
     return todo
 
@@ -160,8 +160,10 @@ def _longer(old: str, new: str) -> bool:
     return old == "-1" or int(old) > int(new)
 
 
-def _look(client: AdminClient, cluster: Cluster, metadata: ClusterMetadata) -> dict[str, Found]:
-    present = [topic for topic in TOPICS if cluster.topic(topic) in metadata.topics]
+def _look(
+    client: AdminClient, cluster: Cluster, metadata: ClusterMetadata, topics: Sequence[Topic]
+) -> dict[str, Found]:
+    present = [topic for topic in topics if cluster.topic(topic) in metadata.topics]
     resources = {topic.name: ConfigResource(ResourceType.TOPIC, cluster.topic(topic)) for topic in present}
     if not resources:
         return {}
@@ -216,13 +218,15 @@ def _alter(client: AdminClient, cluster: Cluster, changes: list[Change]) -> None
             _result(future)
 
 
-def _wait_visible(client: AdminClient, cluster: Cluster, done: Sequence[Change], profile: Profile) -> None:
+def _wait_visible(
+    client: AdminClient, cluster: Cluster, done: Sequence[Change], profile: Profile, topics: Sequence[Topic]
+) -> None:
     """Until the brokers show what was done, and lead what was created: before, a first subscribe would stumble."""
     deadline = time.monotonic() + _TIMEOUT_S
     created = [cluster.topic(change.topic) for change in done if change.kind is Kind.CREATE]
     while True:
         metadata = _metadata(client)
-        left = compare(TOPICS, _look(client, cluster, metadata), len(metadata.brokers), profile)
+        left = compare(topics, _look(client, cluster, metadata, topics), len(metadata.brokers), profile)
         if not set(done) & set(left) and all(_is_led(metadata, name) for name in created):
             return
         if time.monotonic() > deadline:

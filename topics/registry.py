@@ -59,7 +59,6 @@ _FACTS_MS = 400 * DAY_MS
 _STATE_LAG = 30 * DAY_MS  # compaction destroys history: not before ClickHouse has surely read it
 _LANE_MS = 4 * DAY_MS  # longest expiry and a day
 SINK = "clickhouse"
-LANE_GROUP = "main"
 
 
 def _fact(
@@ -81,20 +80,47 @@ def _derived(name: str, key: str, role: str) -> Topic:
     return Topic(name, key, (), 2, 12, -1, (role,), (role,), cleanup=Cleanup.COMPACT)
 
 
-def _lane(name: str) -> Topic:
-    return Topic(name, "pool/site#shard", ("message.queue",), 4, 12, _LANE_MS, ("plan", "smtp"), ("smtp",))
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """The topics of one generation of lanes: what waits, by urgency, and the state of it, partition by partition.
+
+    A topic is never widened in place, since keys would move: another number of partitions is another generation.
+    """
+
+    group: str
+    ordinary: Topic
+    urgent: Topic
+    state: Topic
+
+    @property
+    def inputs(self) -> tuple[Topic, Topic]:
+        return self.ordinary, self.urgent
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        return self.ordinary, self.urgent, self.state
+
+
+def lanes(generation: int = 1, partitions: int | None = None) -> Lanes:
+    """`partitions`: other than the usual 4 in the embedded stack and 12 in production."""
+    group = "main" if generation == 1 else f"main-{generation}"
+    counts = (4, 12) if partitions is None else (partitions, partitions)
+
+    def lane(name: str) -> Topic:
+        return Topic(name, "pool/site#shard", ("message.queue",), *counts, _LANE_MS, ("plan", "smtp"), ("smtp",))
+
+    state = Topic(
+        f"mail.queue.{group}", "message_id, in its lane's partition", (), *counts, -1, ("smtp",), ("smtp",),
+        cleanup=Cleanup.COMPACT,
+    )  # fmt: skip
+    return Lanes(group, lane(f"mail.lanes.{group}"), lane(f"mail.lanes.{group}.urgent"), state)
 
 
 SENDS = Topic("mail.sends", "idempotency key", (SEND,), 4, 12, 7 * DAY_MS, ("upstream",), ("plan",), broker_time=True)
 SENDS_URGENT = Topic(
     "mail.sends.urgent", "idempotency key", (SEND,), 4, 12, 7 * DAY_MS, ("upstream",), ("plan",), broker_time=True
 )
-LANES = _lane(f"mail.lanes.{LANE_GROUP}")
-LANES_URGENT = _lane(f"mail.lanes.{LANE_GROUP}.urgent")
-QUEUE = Topic(
-    f"mail.queue.{LANE_GROUP}", "message_id, in its lane's partition", (), 4, 12, -1, ("smtp",), ("smtp",),
-    cleanup=Cleanup.COMPACT,
-)  # fmt: skip
+LANES, LANES_URGENT, QUEUE = lanes().topics
 INBOUND = Topic(
     "mail.inbound", "sha256 of the mail", ("inbound.received",), 2, 12, 7 * DAY_MS, ("inbound",), ("classify",)
 )

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline import wiring
 from pipeline.cli.output import JsonOption, print_rows
-from pipeline.cli.session import kafka
+from pipeline.cli.session import kafka, loaded
 from topics import admin
 from topics.registry import TOPICS
 
@@ -46,7 +47,7 @@ def list_(json: JsonOption = False) -> None:
 def plan(profile: ProfileOption = admin.Profile.PRODUCTION, json: JsonOption = False) -> None:
     """What `apply` would change, and what differs that it leaves to people."""
     with kafka() as cluster:
-        changes = admin.plan(cluster, profile)
+        changes = admin.plan(cluster, profile, wiring.topics(loaded()))
     _print(changes, json)
 
 
@@ -54,7 +55,7 @@ def plan(profile: ProfileOption = admin.Profile.PRODUCTION, json: JsonOption = F
 def apply(profile: ProfileOption = admin.Profile.PRODUCTION, json: JsonOption = False) -> None:
     """Create missing topics and alter settings; deletes nothing, shrinks nothing."""
     with kafka() as cluster:
-        changes = admin.apply(cluster, profile)
+        changes = admin.apply(cluster, profile, wiring.topics(loaded()))
     _print(changes, json)
 
 

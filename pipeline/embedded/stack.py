@@ -97,7 +97,7 @@ class Stack:
         self.settings = self._write_settings(ports)
         dkim_keys.make_first(self.settings.secrets_folder, SENDING_DOMAIN)
         say("topics")
-        admin.apply(wiring.cluster(self.settings), admin.Profile.EMBEDDED)
+        admin.apply(wiring.cluster(self.settings), admin.Profile.EMBEDDED, wiring.topics(self.settings))
         say(f"{len(ROLES)} roles")
         self.supervisor.start([self._role(name) for name in ROLES])
         self.supervisor.wait_ready(list(ROLES), _START_LIMIT)

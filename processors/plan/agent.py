@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from processors.plan.claiming import Claiming
@@ -27,7 +27,7 @@ from topics.kafka import Cluster
 from topics.loop import Later, Never
 from topics.publisher import Publisher
 from topics.record import Record
-from topics.registry import CAMPAIGNS, LANES, LANES_URGENT, SENDS, SENDS_URGENT, SITES
+from topics.registry import CAMPAIGNS, SENDS, SENDS_URGENT, SITES, Lanes, lanes
 from topics.view import View
 from topics.view_reader import Reader
 
@@ -42,12 +42,14 @@ class PlanConfig:
     pools: frozenset[str]
     recipient_secret: bytes
     claims: Claims | None = None
+    lanes: Lanes = field(default_factory=lanes)
 
 
 def run(config: PlanConfig, stop: threading.Event, ready: Callable[[], None]) -> None:
-    rules = Rules(config.tenants, config.pools, config.recipient_secret, admin.partition_count(config.cluster, LANES))
+    partitions = admin.partition_count(config.cluster, config.lanes.ordinary)
+    rules = Rules(config.tenants, config.pools, config.recipient_secret, partitions)
     with closing(Reader(config.cluster, GROUP)) as reader, Publisher(config.cluster, GROUP) as publisher:
-        planner = Planner(rules, KnownViews(config.cluster, reader), publisher, Claiming(config.claims))
+        planner = Planner(rules, KnownViews(config.cluster, reader), publisher, config.lanes, Claiming(config.claims))
         loop.run(config.cluster, GROUP, (SENDS_URGENT, SENDS), planner.handle, stop, publisher=publisher, ready=ready)
 
 
@@ -74,8 +76,9 @@ class KnownViews:
 class Planner:
     """Handles batches of the loop, on its thread."""
 
-    def __init__(self, rules: Rules, known: KnownViews, publisher: Publisher, claiming: Claiming) -> None:
+    def __init__(self, rules: Rules, known: KnownViews, publisher: Publisher, to: Lanes, claiming: Claiming) -> None:
         self._rules = rules
+        self._lanes = to
         self._claiming = claiming
         self._known = known
         self._publisher = publisher
@@ -121,7 +124,7 @@ class Planner:
         self._publisher.publish(accepted.accepted)
         if accepted.scheduled is not None:
             self._publisher.publish(accepted.scheduled)
-        lane = LANES_URGENT if accepted.urgent else LANES
+        lane = self._lanes.urgent if accepted.urgent else self._lanes.ordinary
         self._publisher.publish(accepted.queue, topic=lane, partition=accepted.partition)
 
     def _published_lately(self, recipient: RecipientSeen, position: str) -> bool:

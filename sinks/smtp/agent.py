@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from sinks.smtp import intake, journal
 from sinks.smtp.assembly import connections
 from sinks.smtp.bodies import BodyReader
 from sinks.smtp.clock import boottime
-from sinks.smtp.commands import Bodies, Command, Drained, Fetch, Publish, Rules
+from sinks.smtp.commands import Bodies, Command, Drained, Fetch, Move, Publish, Rules
 from sinks.smtp.config import SmtpConfig
 from sinks.smtp.core import Depth, Owner
 from sinks.smtp.knowledge import Knowledge
@@ -33,18 +34,14 @@ from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.reporting import Facts, Tallies
 from sinks.smtp.routing import Route
 from sinks.smtp.shapes import Shapes
-from sinks.smtp.sites import Sites, lane_for, misplaced
+from sinks.smtp.sites import Sites, lane_for, misplaced, to_lanes
 from sinks.smtp.state import Result, tenant_number
 from sinks.smtp.steering import Steering
 from topics import admin
 from topics.errors import Broken
 from topics.publisher import Publisher
-from topics.registry import LANE_GROUP, LANES, LANES_URGENT, QUEUE
 
 __all__ = ["Agent", "SmtpConfig", "serve"]
-
-GROUP: Final = f"smtp.{LANE_GROUP}"
-_LANES: Final = (LANES, LANES_URGENT)
 
 _FILL_IDLE_S: Final = 0.005  # a transaction costs 5 ms: alone, a message should not wait for company
 _FILL_BUSY_S: Final = 0.05
@@ -61,9 +58,24 @@ _SPARE_S: Final = 15.0  # without a partition after this long, the worker is a s
 log = structlog.get_logger(__name__)
 
 
-async def serve(config: SmtpConfig, stop: asyncio.Event, ready: Callable[[], None]) -> None:
-    """Own partitions and deliver until `stop`. Raises Broken when another process must take over."""
-    await Agent(config).run(stop, ready)
+async def serve(configs: Sequence[SmtpConfig], stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    """Own partitions and deliver until `stop`, of each generation of lanes that is in use. Raises Broken when another
+    process must take over.
+    """
+    waiting = len(configs)
+
+    def one_is_ready() -> None:
+        nonlocal waiting
+        waiting -= 1
+        if not waiting:
+            ready()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for config in configs:
+                group.create_task(Agent(config).run(stop, one_is_ready))
+    except* Broken as several:
+        raise Broken(str(several.exceptions[0])) from None
 
 
 class Agent:
@@ -92,9 +104,11 @@ class Agent:
             shape=self._steering.shape,
             scale=config.retry_scale,
             sessions=config.sessions,
-            lanes=(LANES.name, LANES_URGENT.name),
+            lanes=(config.lanes.ordinary.name, config.lanes.urgent.name),
             worker=config.instance,
         )
+        if config.successor is not None:
+            rules = replace(rules, admit=self._move_on, gate=lambda lane, now: None, reviews=lambda *_: True)
         self._owner = Owner(rules)
         self._owner.pause()  # until the views are fresh
         self._press = Pressroom(
@@ -105,22 +119,24 @@ class Agent:
             config.presses,
         )
         self._connections, self._router = connections(config, self._shapes, self, self._press)
-        topics = journal.Topics(QUEUE, _LANES)
+        lanes, group = config.lanes, f"smtp.{config.lanes.group}"
+        self._target = config.successor or lanes
+        topics = journal.Topics(lanes.state, lanes.inputs, self._target.inputs)
         self._journal = journal.Journal(
-            config.cluster, topics, GROUP, config.instance, self._threadsafe(self._on_report)
+            config.cluster, topics, group, config.instance, self._threadsafe(self._on_report)
         )
         self._bodies = BodyReader(
             config.cluster,
-            _LANES,
+            lanes.inputs,
             self._threadsafe(self._on_bodies),
             self._threadsafe(self._fail),
             instance=config.instance,
         )
         self._intake = intake.Intake(
-            config.cluster, GROUP, _LANES, self._threadsafe(self._hear), self._publisher, instance=config.instance
+            config.cluster, group, lanes.inputs, self._threadsafe(self._hear), self._publisher, instance=config.instance
         )
         self._membership = Membership(
-            config.cluster, GROUP, QUEUE, _LANES, self._owner, self._intake.resume, self._after, self._fail
+            config.cluster, group, lanes.state, lanes.inputs, self._owner, self._intake.resume, self._after, self._fail
         )
         self._writing_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -135,6 +151,9 @@ class Agent:
                 loop.call_soon_threadsafe(call, *arguments)
 
         return later
+
+    def _move_on(self, command: MessageQueue, now: float) -> Move:
+        return Move(to_lanes(command, self._partitions))
 
     # Life
 
@@ -154,7 +173,7 @@ class Agent:
 
     async def _start(self) -> None:
         self._knowledge.start()
-        self._partitions = await asyncio.to_thread(admin.partition_count, self._config.cluster, LANES)
+        self._partitions = await asyncio.to_thread(admin.partition_count, self._config.cluster, self._target.ordinary)
         await asyncio.to_thread(self._journal.open)
         if not await asyncio.to_thread(self._knowledge.wait_ready, _VIEWS_S):
             raise Broken("the views could not be read")

@@ -15,6 +15,7 @@ from sinks.smtp.reach import Reach
 from sinks.smtp.session import Timeouts
 from topics.claims import Claims
 from topics.kafka import Cluster
+from topics.registry import Lanes, lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,4 +39,6 @@ class SmtpConfig:
     sessions: int = 500
     retry_scale: float = 1.0
     presses: int = 2  # processes that compose and sign
+    lanes: Lanes = field(default_factory=lanes)
+    successor: Lanes | None = None  # a newer generation: everything that waits moves there, and nothing is sent
     queue_limit: int = 1_500_000  # messages; beyond it the lanes wait

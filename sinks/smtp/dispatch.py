@@ -11,6 +11,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 from sinks.smtp.cache import Cache
@@ -127,7 +128,10 @@ class Dispatch:
         self._ledger.mark(entry)
         position = f"{self._rules.lanes[entry.urgent]}:{partition.number}:{entry.offset >> 1}"
         # Attempts are facts by number: counted anew, the next would have the id of the first.
-        command = to.command.model_copy(update={"attempts": entry.attempts, "moved_from": position})
+        # And what was deferred waits there as long as it would have here.
+        later = datetime.fromtimestamp(entry.next_at / 1000, UTC) if entry.next_at else to.command.send_at
+        more = {"attempts": entry.attempts, "moved_from": position, "send_at": later}
+        command = to.command.model_copy(update=more)
         partition.moved.append(replace(to, urgent=entry.urgent, command=command))
 
     def unpark(self, keys: Iterable[str], now: float) -> None:

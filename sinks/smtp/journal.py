@@ -64,6 +64,7 @@ Report = Committed | Aborted | Ended
 class Topics:
     state: Topic
     lanes: tuple[Topic, Topic]  # ordinary, urgent
+    moves: tuple[Topic, Topic]  # where to what moves goes: the same, or those of a newer generation
 
 
 class Journal:
@@ -74,7 +75,7 @@ class Journal:
     ) -> None:
         """`instance` is stable over restarts: a new process of that name fences the old one's transactions."""
         self._topics = topics
-        self._names = {topic: cluster.topic(topic) for topic in (topics.state, *topics.lanes)}
+        self._names = {topic: cluster.topic(topic) for topic in (topics.state, *topics.lanes, *topics.moves)}
         self._source = f"{group}.{instance}"
         self._report = report
         self._work: queue.SimpleQueue[tuple[Transaction, Any] | None] = queue.SimpleQueue()
@@ -166,7 +167,7 @@ class Journal:
 
     def _move(self, moved: Relaned) -> None:
         encoded = encode(moved.command, source=self._source)
-        topic = self._names[self._topics.lanes[moved.urgent]]
+        topic = self._names[self._topics.moves[moved.urgent]]
         self._with_room(
             self._producer.produce, topic, encoded.value, moved.lane.encode(), moved.partition, headers=encoded.headers
         )

@@ -57,16 +57,17 @@ def lane_for(domain: str, route: Route, partitions: int) -> Callable[[MessageQue
         if command.recipient_domain != domain or not misplaced(command, route):
             return None
         moved = {"site": route.site, "provider": route.provider, "shard": 0, "rerouted": True}
-        return _relaned(command.model_copy(update=moved), partitions)
+        return to_lanes(command.model_copy(update=moved), partitions)
 
     return target
 
 
 def to_pool(command: MessageQueue, pool: str, set_at: datetime, partitions: int) -> Relaned:
     """Where a message goes that a control, set at that time, moves to another pool."""
-    return _relaned(command.model_copy(update={"pool": pool, "moved_at": set_at}), partitions)
+    return to_lanes(command.model_copy(update={"pool": pool, "moved_at": set_at}), partitions)
 
 
-def _relaned(command: MessageQueue, partitions: int) -> Relaned:
+def to_lanes(command: MessageQueue, partitions: int) -> Relaned:
+    """Where a message goes in lanes of so many partitions."""
     number = ids.lane_partition(command.pool, command.site, command.shard, partitions)
     return Relaned(number, False, command.key, command)

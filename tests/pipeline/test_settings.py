@@ -68,6 +68,7 @@ def test_a_tenant_is_named_by_its_table(tmp_path: Path) -> None:
         ("[tenants.acme]\ntracking_ur = 1", "tenants.acme.tracking_ur is not a setting; did you mean tracking_url?"),
         ('[delivery]\nmode = "everyone"', "delivery.mode: Input should be 'sink' or 'live'"),
         ("[delivery", "not TOML"),
+        ("[lanes]\ngeneration = 2\ndraining = [2]", "lanes.draining: Value error, older generations than 2, each once"),
         ('[inbound]\nlisten = "25"', "inbound.listen: "),
     ],
 )

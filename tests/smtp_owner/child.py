@@ -25,7 +25,7 @@ def main() -> None:
     worker = config(cluster, world, instance=given["instance"])
 
     async def run() -> None:
-        await serve(worker, asyncio.Event(), lambda: print("ready", flush=True))
+        await serve([worker], asyncio.Event(), lambda: print("ready", flush=True))
 
     uvloop.run(run())
 

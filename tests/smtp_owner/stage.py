@@ -18,7 +18,7 @@ from schemas.envelope import Event, Stream
 from schemas.lanes import Inline, MessageQueue
 from schemas.tenant import StreamPolicy, Tenant
 from schemas.tokens import Keyring
-from sinks.smtp.agent import Agent, SmtpConfig
+from sinks.smtp.agent import Agent, SmtpConfig, serve
 from sinks.smtp.reach import SinkReach
 from sinks.smtp.session import Timeouts
 from sinks.smtp.state import State
@@ -53,9 +53,9 @@ KEYRING = Keyring({"a": b"k" * 32}, "a")
 DOMAIN = "brand.test"
 
 
-def create_topics(cluster: Cluster, *, lanes: int = 2) -> None:
+def create_topics(cluster: Cluster, topics: Sequence[Topic] = TOPICS, *, lanes: int = 2) -> None:
     new = []
-    for topic in TOPICS:
+    for topic in topics:
         count = lanes if topic in (LANES, LANES_URGENT, QUEUE) else topic.embedded
         new.append(NewTopic(cluster.topic(topic), count, 1, config=topic.config()))
     client = cluster.admin("tests")  # kept: its end would cut the requests off
@@ -112,10 +112,11 @@ def queue(publisher: Publisher, *commands: MessageQueue, lanes: int = 2, urgent:
 
 
 class Worker:
-    """A queue owner in a thread with its own event loop, as its process would run it."""
+    """A queue owner in a thread with its own event loop, as its process would run it; `older`: of lanes that drain."""
 
-    def __init__(self, config: SmtpConfig) -> None:
+    def __init__(self, config: SmtpConfig, *older: SmtpConfig) -> None:
         self.config = config
+        self._older = older
         self.ready = threading.Event()
         self.error: BaseException | None = None
         self.agent: Agent | None = None
@@ -156,8 +157,11 @@ class Worker:
                 loop.call_soon_threadsafe(stop.set)
 
         self._stop = ask
-        self.agent = Agent(self.config)
-        await self.agent.run(stop, self.ready.set)
+        if self._older:
+            await serve([self.config, *self._older], stop, self.ready.set)
+        else:
+            self.agent = Agent(self.config)
+            await self.agent.run(stop, self.ready.set)
 
 
 def reader(cluster: Cluster, **settings: Any) -> Consumer:

@@ -54,7 +54,7 @@ class Writer:
     def __init__(self, cluster: Cluster, instance: str) -> None:
         self.reports: list[Report] = []
         self._number = 0
-        self.journal = Journal(cluster, Topics(QUEUE, BOTH), GROUP, instance, self.reports.append)
+        self.journal = Journal(cluster, Topics(QUEUE, BOTH, BOTH), GROUP, instance, self.reports.append)
         self.journal.open()
 
     def write(self, metadata: Any, key: bytes, value: bytes | None, offset: int = 0) -> Report:
