@@ -23,23 +23,27 @@ if not __package__:
 
 from bench import accounting, run, workload
 from bench.haraka import haraka
-from bench.internet import Internet, Missing, internet
-from bench.parts import Running, Signing, running
+from bench.internet import Behaviour, Internet, Missing, internet
+from bench.parts import Running, Signing, Size, running
 from bench.peers import Peer
-from bench.postfix import postfix
+from bench.postfix import CONNECTIONS, postfix
 from bench.report import Found, figures, show
 
 _WARM_UP = 300
 _LATENCY_S = 8.0  # of a run at half load
+_FAR = 2_000  # sessions to a sink that is a long way off
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
+    if options.intake == "smtp":
+        print("--intake smtp: mailriver takes no mail in by SMTP submission, only by Kafka", file=sys.stderr)
+        return 2
     signing = Signing.NONE if options.unsigned else Signing.ED25519 if options.ed25519 else Signing.RSA
     try:
         with (
             tempfile.TemporaryDirectory(prefix="mailriver-bench-") as scratch,
-            internet(Path(scratch) / "internet") as world,
+            internet(Path(scratch) / "internet", Behaviour(tls=options.tls, delay=options.rtt)) as world,
         ):
             found = _measure(Path(scratch), world, signing, options)
     except Missing as missing:
@@ -68,6 +72,17 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="campaign: a newsletter, one design and each recipient's name; inline: an app's own HTML in every send. "
         "Peers get the finished mail either way",
     )
+    parser.add_argument(
+        "--tls", action="store_true", help="STARTTLS at the sink (one of ours, of Python, to all systems)"
+    )
+    parser.add_argument(
+        "--rtt",
+        type=duration,
+        default=0.0,
+        metavar="100ms",
+        help="each answer of the sink takes so long; 2,000 sessions",
+    )
+    parser.add_argument("--intake", choices=("kafka", "smtp"), default="kafka")
     parser.add_argument("--body", type=int, default=workload.BODY_BYTES, help="bytes of HTML")
     parser.add_argument("--json", type=Path)
     return parser.parse_args(arguments)
@@ -75,8 +90,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _measure(scratch: Path, world: Internet, signing: Signing, options: argparse.Namespace) -> Found:
     found = Found(str(options.content))
-    with running(scratch / "mailriver", world, signing) as parts, ExitStack() as beside:
-        systems = _peers(scratch, world, options.peer, beside)
+    size = Size(connections=_FAR, sessions=_FAR) if options.rtt else Size()
+    with running(scratch / "mailriver", world, signing, size) as parts, ExitStack() as beside:
+        systems = _peers(scratch, world, options, beside)
         _say("warming up: every domain once, then a little of everything")
         _run(parts, world, options, "warm-up", [f"first@{domain}" for domain in workload.domains()])
         _run(parts, world, options, "warmer", workload.recipients(_WARM_UP))
@@ -99,14 +115,24 @@ def _measure(scratch: Path, world: Internet, signing: Signing, options: argparse
     return found
 
 
-def _peers(scratch: Path, world: Internet, wanted: str, beside: ExitStack) -> dict[str, Peer]:
+def _peers(scratch: Path, world: Internet, options: argparse.Namespace, beside: ExitStack) -> dict[str, Peer]:
     found: dict[str, Peer] = {}
-    if wanted in ("postfix", "all"):
+    connections = _FAR if options.rtt else CONNECTIONS
+    if options.peer in ("postfix", "all"):
         for name, signed in (("postfix_dkim", True), ("postfix", False)):
-            found[name] = beside.enter_context(postfix(scratch / name, world, signed=signed))
-    if wanted in ("haraka", "all"):
+            peer = postfix(scratch / name, world, signed=signed, connections=connections)
+            found[name] = beside.enter_context(peer)
+    if options.peer in ("haraka", "all"):
         found["haraka"] = beside.enter_context(haraka(scratch / "haraka", world))
     return found
+
+
+def duration(text: str) -> float:
+    """`100ms`, `0.1s`."""
+    for unit, seconds in (("ms", 0.001), ("s", 1.0)):
+        if text.endswith(unit) and 0 <= (value := float(text.removesuffix(unit)) * seconds) <= 10:
+            return value
+    raise ValueError(text)
 
 
 def _run(

@@ -1,7 +1,8 @@
-"""Where the mail of a run goes: one fast SMTP sink (Debian's `smtp-sink`) behind the names of 20 sites.
+"""Where the mail of a run goes: one fast SMTP sink behind the names of many sites.
 
-`smtp-sink` takes whatever comes and counts it (`-c`). A tiny name server gives every site MX hosts and an address of
-its own; a port map leads all addresses to the sink.
+Debian's `smtp-sink` takes whatever comes and counts it (`-c`); where it shall speak TLS, be slow to answer or put mail
+off, a sink of ours does it. A tiny name server gives every site MX hosts and an address of its own; a port map leads
+all addresses to the sink.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import asyncio
 import json
 import re
 import shutil
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +25,14 @@ import dns.message
 import dns.rdatatype
 import dns.rrset
 
+from bench.sink import self_signed
 from bench.workload import SITES
-from pipeline.embedded.ports import free_ports
+from pipeline.embedded.ports import free_ports, is_free
 from pipeline.embedded.process import Child, launch
 
+_FIRST = IPv4Address("198.18.0.0")  # RFC 2544: for benchmarks
+_START_S = 20.0
+_LOOK_S = 0.05
 _SITE = re.compile(r"(?:^|\.)s(\d+)\.test\.?$")
 
 
@@ -33,11 +41,24 @@ class Missing(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Behaviour:
+    """Of the sink. `delay`: seconds until an answer. `defer`: share of addresses put off once."""
+
+    tls: bool = False
+    delay: float = 0.0
+    defer: float = 0.0
+
+
+PLAIN = Behaviour()
+
+
+@dataclass(frozen=True, slots=True)
 class Internet:
     sink: Child
     sink_port: int
     nameserver: str
     port_map: Path
+    behaviour: Behaviour = PLAIN
 
     def received(self) -> int:
         """Messages that the sink has answered 250 to, since it was started."""
@@ -46,20 +67,20 @@ class Internet:
 
 
 @contextmanager
-def internet(folder: Path) -> Iterator[Internet]:
+def internet(folder: Path, behaviour: Behaviour = PLAIN, sites: int = SITES) -> Iterator[Internet]:
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
-    sink = start_sink(folder, port)
+    sink = start_sink(folder, port) if behaviour == PLAIN else _start_own(folder, port, behaviour)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     names, transport = asyncio.run_coroutine_threadsafe(_serve_names(), loop).result(10)
     port_map = folder / "ports.json"
-    port_map.write_text(json.dumps({f"{_address(site)}:25": f"127.0.0.1:{port}" for site in range(1, SITES + 1)}))
+    port_map.write_text(json.dumps({f"{_address(site)}:25": f"127.0.0.1:{port}" for site in range(1, sites + 1)}))
     try:
-        yield Internet(sink, port, names, port_map)
+        yield Internet(sink, port, names, port_map, behaviour)
     finally:
-        loop.call_soon_threadsafe(transport.close)
+        asyncio.run_coroutine_threadsafe(_closed(transport), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
@@ -76,6 +97,20 @@ def start_sink(folder: Path, port: int) -> Child:
     )
 
 
+def _start_own(folder: Path, port: int, behaviour: Behaviour) -> Child:
+    argv = [sys.executable, "-m", "bench.sink", f"127.0.0.1:{port}"]
+    argv += ["--delay", str(behaviour.delay), "--defer", str(behaviour.defer)]
+    if behaviour.tls:
+        argv += ["--tls", str(self_signed(folder / "sink.pem"))]
+    sink = launch("sink", argv, log=folder / "sink.log", cwd=Path(__file__).parents[1])
+    deadline = time.monotonic() + _START_S
+    while is_free(port):
+        if time.monotonic() > deadline or sink.poll() is not None:
+            raise Missing(f"the sink does not start: {sink.last_lines()}")
+        time.sleep(_LOOK_S)
+    return sink
+
+
 def _tail(path: Path) -> bytes:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 400))
@@ -83,7 +118,7 @@ def _tail(path: Path) -> bytes:
 
 
 def _address(site: int) -> str:
-    return f"198.18.0.{site}"
+    return str(_FIRST + site)
 
 
 class _NameServer(asyncio.DatagramProtocol):
@@ -108,3 +143,8 @@ async def _serve_names() -> tuple[str, asyncio.DatagramTransport]:
     transport, _ = await loop.create_datagram_endpoint(_NameServer, local_addr=("127.0.0.1", 0))
     host, port = transport.get_extra_info("sockname")[:2]
     return f"{host}:{port}", transport
+
+
+async def _closed(transport: asyncio.DatagramTransport) -> None:
+    transport.close()
+    await asyncio.sleep(0)  # the socket is let go in the loop's next turn

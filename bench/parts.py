@@ -29,7 +29,6 @@ from sinks.smtp.dkim import Algorithm, create_key_file
 from topics import admin
 
 ROOT = Path(__file__).resolve().parents[1]
-CONNECTIONS = 64  # to one site: the busiest gets a quarter of all mail, each message some 80 ms on its connection
 _START_S = 180.0
 
 
@@ -40,9 +39,25 @@ class Signing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    workers: int = 1
+    connections: int = (
+        64  # to a site: the busiest gets a quarter of all mail, each message some 80 ms on its connection
+    )
+    sessions: int = 500  # of a worker, to all sites
+    retry_scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
     settings: Settings
-    pids: dict[str, int]  # by part; the broker is `kafka`
+    supervisor: Supervisor
+    kafka: int  # the broker's process
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """By part, as they are now; the broker is `kafka`."""
+        return {"kafka": self.kafka} | {name: self.supervisor.pid(name) for name in self.supervisor.restarts()}
 
     @property
     def recipient_secret(self) -> bytes:
@@ -50,31 +65,32 @@ class Running:
 
 
 @contextmanager
-def running(data: Path, world: Internet, signing: Signing) -> Iterator[Running]:
+def running(data: Path, world: Internet, signing: Signing, size: Size = Size()) -> Iterator[Running]:
     """Everything started, on a fresh folder; stopped on the way out."""
     data.mkdir(parents=True)
     kafka = EmbeddedKafka(KafkaPlan(data / "kafka"), prepare(progress=True))
     supervisor = Supervisor()
     try:
         kafka.start()
-        settings = _settings(data, world, kafka.bootstrap)
+        settings = _settings(data, world, kafka.bootstrap, size)
         _keys(settings, signing)
         supervisor.start([_clickhouse(settings)])
         supervisor.wait_ready(["clickhouse-server"], _START_S)
         admin.apply(wiring.cluster(settings), admin.Profile.EMBEDDED)
-        supervisor.start([_role(settings, name) for name in ROLES])
-        supervisor.wait_ready(list(ROLES), _START_S)
-        names = ("clickhouse-server", *ROLES)
-        yield Running(settings, {"kafka": kafka.pids[0]} | {name: supervisor.pid(name) for name in names})
+        workers = [_role(settings, "smtp", str(number)) for number in range(2, size.workers + 1)]
+        services = [_role(settings, name) for name in ROLES] + workers
+        supervisor.start(services)
+        supervisor.wait_ready([service.name for service in services], _START_S)
+        yield Running(settings, supervisor, kafka.pids[0])
     finally:
         supervisor.stop()
         kafka.stop()
 
 
-def _settings(data: Path, world: Internet, bootstrap: str) -> Settings:
+def _settings(data: Path, world: Internet, bootstrap: str, size: Size) -> Settings:
     clickhouse, inbound, tracking = free_ports(3)
     shaping = data / "shaping.toml"
-    shaping.write_text(tomli_w.dumps({"shipped": False, "default": {"connections": CONNECTIONS}}))
+    shaping.write_text(tomli_w.dumps({"shipped": False, "default": {"connections": size.connections}}))
     content = {
         "data": str(data),
         "kafka": {"bootstrap": bootstrap},
@@ -85,6 +101,8 @@ def _settings(data: Path, world: Internet, bootstrap: str) -> Settings:
             "nameservers": [world.nameserver],
             "ehlo_name": f"mta.{SENDING_DOMAIN}",
             "shaping": str(shaping),
+            "sessions": size.sessions,
+            "retry_scale": size.retry_scale,
         },
         "inbound": {"listen": f"127.0.0.1:{inbound}"},
         "tracking": {"listen": f"127.0.0.1:{tracking}"},
@@ -124,12 +142,15 @@ def _clickhouse(settings: Settings) -> Service:
     return _service(settings, "clickhouse-server", [*module, "--ready-file", str(ready)], ready, environment)
 
 
-def _role(settings: Settings, role: str) -> Service:
-    ready = settings.data / "run" / f"{role}.ready"
-    environment = os.environ | {"MAILRIVER_CONFIG": str(settings.data / "bench.toml")}
-    return _service(
-        settings, role, ["pipeline", "run", role, "--ready-file", str(ready)], ready, environment, ROLES[role].drain
-    )
+def _role(settings: Settings, role: str, instance: str = "1") -> Service:
+    name = role if instance == "1" else f"{role}-{instance}"
+    ready = settings.data / "run" / f"{name}.ready"
+    environment = os.environ | {
+        "MAILRIVER_CONFIG": str(settings.data / "bench.toml"),
+        "MAILRIVER_INSTANCE": instance,
+    }
+    module = ["pipeline", "run", role, "--ready-file", str(ready)]
+    return _service(settings, name, module, ready, environment, ROLES[role].drain)
 
 
 def _service(

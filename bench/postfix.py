@@ -38,20 +38,24 @@ mynetworks = 127.0.0.0/8
 smtpd_relay_restrictions = permit_mynetworks, reject
 relayhost = [127.0.0.1]:{sink}
 disable_dns_lookups = yes
-default_process_limit = 200
-default_destination_concurrency_limit = 100
+default_process_limit = {processes}
+default_destination_concurrency_limit = {connections}
 initial_destination_concurrency = 20
 smtp_connection_cache_on_demand = yes
 smtpd_client_connection_count_limit = 0
 smtpd_milters = {milters}
 milter_default_action = tempfail
 """
+# A connection is kept for the next mail only by tlsproxy.
+_TLS = "smtp_tls_security_level = may\nsmtp_tls_connection_reuse = yes\n"
+CONNECTIONS = 100
+_OTHERS = 100  # processes of a kind beside those that deliver
 
 
 class Postfix:
     """One instance; `run` gives it mail and waits until the sink has it."""
 
-    def __init__(self, folder: Path, world: Internet, *, signed: bool) -> None:
+    def __init__(self, folder: Path, world: Internet, *, signed: bool, connections: int) -> None:
         require(_NEEDED)
         if os.geteuid() != 0:
             raise Missing("Postfix as a peer needs root")
@@ -59,6 +63,7 @@ class Postfix:
         self._world = world
         self._port, self._milter_port = free_ports(2)
         self._signed = signed
+        self._connections = connections
         self._milter: Child | None = None
         self._master = 0
 
@@ -71,7 +76,9 @@ class Postfix:
             path.chmod(0o755)
         milters = f"inet:127.0.0.1:{self._milter_port}" if self._signed else ""
         config = folder / "config"
-        (config / "main.cf").write_text(_MAIN.format(folder=folder, sink=self._world.sink_port, milters=milters))
+        values = {"folder": folder, "sink": self._world.sink_port, "milters": milters}
+        values |= {"connections": self._connections, "processes": self._connections + _OTHERS}
+        (config / "main.cf").write_text(_MAIN.format(**values) + (_TLS if self._world.behaviour.tls else ""))
         (config / "master.cf").write_text(_master(self._port))
         if self._signed:
             self._milter = self._start_milter(folder)
@@ -108,8 +115,9 @@ class Postfix:
 
 
 @contextmanager
-def postfix(folder: Path, world: Internet, *, signed: bool) -> Iterator[Postfix]:
-    peer = Postfix(folder, world, signed=signed)
+def postfix(folder: Path, world: Internet, *, signed: bool, connections: int = CONNECTIONS) -> Iterator[Postfix]:
+    """`connections`: at most so many to the sink."""
+    peer = Postfix(folder, world, signed=signed, connections=connections)
     try:
         peer.start()
         yield peer
@@ -120,6 +128,7 @@ def postfix(folder: Path, world: Internet, *, signed: bool) -> Iterator[Postfix]
 def _master(port: int) -> str:
     """Debian's services, none in a chroot, SMTP on a port of ours, and the log in a file of ours."""
     lines = [f"127.0.0.1:{port} inet n - n - - smtpd", "postlog unix-dgram n - n - 1 postlogd"]
+    lines.append("tlsproxy unix - - n - 0 tlsproxy")
     for line in Path("/usr/share/postfix/master.cf.dist").read_text().splitlines():
         fields = line.split()
         if len(fields) >= 8 and not line.startswith(("#", " ")) and fields[1] != "inet" and fields[0] != "postlog":

@@ -83,6 +83,7 @@ def _smtp(settings: Settings, ready: Ready) -> None:
         nameservers=wiring.nameservers(settings),
         dnssec=wiring.dnssec(settings),
         ehlo_name=settings.delivery.ehlo_name,
+        sessions=settings.delivery.sessions,
         instance=settings.instance,
         shaping=wiring.shaping(settings),
         shaping_file=settings.delivery.shaping,

@@ -63,6 +63,8 @@ class DeliverySettings(_Section):
     """`sink` delivers only to addresses in the simulator's port map, whatever DNS says."""
     port_map: Path | None = None
     ehlo_name: str = "localhost"
+    sessions: Annotated[int, Field(ge=1, le=20_000)] = 500
+    """SMTP connections that one worker may have open, to all sites together."""
     shaping: Path | None = None
     """A shaping file over the shipped one: what each site may be asked to take, and what its replies set off."""
     nameservers: tuple[HostPort, ...] = ()
