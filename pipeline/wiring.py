@@ -111,6 +111,10 @@ def reach(settings: Settings) -> Reach:
     from sinks.smtp.reach import LiveReach, SinkReach
 
     if settings.delivery.mode == "live":
+        for name, tenant in settings.tenants.items():
+            # RFC 8058 section 3.1: one-click unsubscription is by HTTPS; large providers ignore any other.
+            if not tenant.tracking_url.startswith("https://"):
+                raise SettingsError(f"tenants.{name}.tracking_url: live mail needs an https:// address (RFC 8058)")
         return LiveReach()
     ports = settings.delivery.port_map
     try:

@@ -60,7 +60,7 @@ class SendRequested(BaseModel):
         own = [name for name in ("subject", "text", "html") if getattr(self, name) is not None]
         if self.campaign_id is None:
             if self.from_ is None or self.subject is None or (self.text is None and self.html is None):
-                raise ValueError("needs from, subject and one of text, html; or a campaign_id")
+                raise ValueError("needs from, subject and one of text, html; or a campaign_id; or raw")
             if self.variables:
                 raise ValueError("variables are for campaigns: a send of its own carries its final text")
         elif own:
