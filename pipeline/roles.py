@@ -60,6 +60,7 @@ def _plan(settings: Settings, ready: Ready) -> None:
         claims=claims,
         # The oldest knows what was sent before, and sends on what it does not know.
         lanes=wiring.lanes(settings)[0],
+        shaping=wiring.shaping(settings),
     )
     if claims is not None:
         ClaimsCleaner(claims).start()

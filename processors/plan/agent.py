@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from processors.plan.claiming import Claiming
 from processors.plan.core import Accepted, Decision, Headers, Rejected, Rules, Send, Unreadable, Unready, decide
 from schemas.claims import CHECKED_IN_ABOVE, ClaimError
 from schemas.codec import decode
+from schemas.rules.shaping import Shaping
 from schemas.state import CampaignSet, RecipientSeen, SiteLearned
 from schemas.tenant import Tenant
 from topics import admin, loop
@@ -33,6 +35,7 @@ from topics.view_reader import Reader
 
 GROUP = "plan"
 _REMEMBERED = 100_000  # recipients whose address was published lately
+_SITES = 100_000  # sites whose number of shards is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,14 @@ class PlanConfig:
     recipient_secret: bytes
     claims: Claims | None = None
     lanes: Lanes = field(default_factory=lanes)
+    shaping: Shaping = field(default_factory=Shaping)
 
 
 def run(config: PlanConfig, stop: threading.Event, ready: Callable[[], None]) -> None:
     partitions = admin.partition_count(config.cluster, config.lanes.ordinary)
-    rules = Rules(config.tenants, config.pools, config.recipient_secret, partitions)
+    # A worker that has read a newer shaping file moves what lies in another shard than its own.
+    shards = lru_cache(_SITES)(lambda site: config.shaping.at(site).shards)
+    rules = Rules(config.tenants, config.pools, config.recipient_secret, partitions, shards)
     with closing(Reader(config.cluster, GROUP)) as reader, Publisher(config.cluster, GROUP) as publisher:
         planner = Planner(rules, KnownViews(config.cluster, reader), publisher, config.lanes, Claiming(config.claims))
         loop.run(config.cluster, GROUP, (SENDS_URGENT, SENDS), planner.handle, stop, publisher=publisher, ready=ready)

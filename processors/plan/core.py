@@ -7,7 +7,7 @@ the owner of the lane drops them. Nothing is resolved by DNS: a domain that nobo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -75,12 +75,13 @@ class Known(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the operator configured. `partitions` is the number of lane partitions."""
+    """What the operator configured. `partitions` is that of the lanes, `shards` how many lanes a site has."""
 
     tenants: Mapping[str, Tenant]
     pools: frozenset[str]
     recipient_secret: bytes
     partitions: int
+    shards: Callable[[str], int] = lambda site: 1
 
 
 _ABOUT = {"idempotency_key", *MailEvent.model_fields} - {"event_id", "type", "schema_version", "occurred_at"}
@@ -202,6 +203,7 @@ def _message(
         recipient=str(recipient),
         idempotency_key=shown_key,
         site=site,
+        shard=ids.shard(message_id, rules.shards(site)),
         content=content_of(request),
         headers=request.headers,
         accepted_at=send.at,

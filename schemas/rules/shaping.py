@@ -39,6 +39,7 @@ class Ceilings:
     message_rate: float = 0.0  # a second
     idle: float = 60.0
     tls: Tls = "opportunistic"
+    shards: int = 1  # lanes that share what is allowed, each with an owner of its own
     timeouts: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -84,7 +85,10 @@ class Shaping:
     def at(self, site: str) -> Ceilings:
         found = self.explain(site)
         timeouts = {name[9:]: each.value for name, each in found.items() if name.startswith("timeouts.")}
-        return replace(Ceilings(timeouts=timeouts), **{name: found[name].value for name in _BUILT_IN})
+        values = {name: found[name].value for name in _BUILT_IN}
+        # Whole connections are dealt, and a shard with a single one would often idle while another has a queue.
+        values["shards"] = max(1, min(values["shards"], values["connections"] // 2))
+        return replace(Ceilings(timeouts=timeouts), **values)
 
     def rules_at(self, site: str) -> tuple[ReplyRule, ...]:
         """Those that may fire on a reply of the site."""

@@ -68,6 +68,7 @@ class _Ceilings(_Table):
     message_rate: Rate = 0.0
     idle: Seconds = 60.0
     tls: Tls = "opportunistic"
+    shards: Annotated[int, Field(ge=1, le=64)] = 1
     timeouts: dict[str, Seconds] = {}
     source: Annotated[str, Field(max_length=300)] = ""
     date: datetime.date | None = None

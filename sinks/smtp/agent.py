@@ -34,7 +34,7 @@ from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.reporting import Facts, Tallies
 from sinks.smtp.routing import Route
 from sinks.smtp.shapes import Shapes
-from sinks.smtp.sites import Sites, lane_for, misplaced, to_lanes
+from sinks.smtp.sites import Sites, lane_for, placed, to_lanes
 from sinks.smtp.state import Result, tenant_number
 from sinks.smtp.steering import Steering
 from topics import admin
@@ -251,9 +251,10 @@ class Agent:
     def misplaced(self, session: int, command: MessageQueue, route: Route) -> bool:
         domain = command.recipient_domain
         self._sites.learn(domain, route)
-        if not misplaced(command, route):
+        if placed(command, route, self._shapes.shard) is command:
             return False
-        gone = self._owner.reroute(session, lane_for(domain, route, self._partitions), time.time())
+        to = lane_for(domain, route, self._shapes.shard, self._partitions)
+        gone = self._owner.reroute(session, to, time.time())
         self._after()
         return gone
 

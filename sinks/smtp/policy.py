@@ -9,7 +9,7 @@ minutes, and what must wait longer says so by its reply.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
@@ -51,6 +51,18 @@ class Limits:
     messages_per_second: float = 0.0  # 0: no limit
     idle_s: float = 60.0
     connections_per_second: float = 0.0  # 0: no limit
+
+    def dealt(self, shard: int, shards: int) -> Limits:
+        """The part of one of a site's shards: whole connections, and an equal part of each rate."""
+        if shards == 1:
+            return self
+        each, rest = divmod(self.connections, shards)
+        return replace(
+            self,
+            connections=max(1, each + (shard < rest)),
+            messages_per_second=self.messages_per_second / shards,
+            connections_per_second=self.connections_per_second / shards,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from schemas import ids
 from schemas.rules import shaping_file
 from schemas.rules.reply_rules import ReplyRule
 from schemas.rules.shaping import Ceilings, Shaping
@@ -60,6 +61,15 @@ class Shapes:
                 self._limits.clear()
             found = self._limits[lane] = _limits(self.at(site_of(lane)))
         return found
+
+    def dealt(self, lane: str, limits: Limits) -> Limits:
+        """What a lane has of its site's limits."""
+        shards = self.at(site_of(lane)).shards
+        return limits.dealt(int(lane.rpartition("#")[2]), shards) if shards > 1 else limits
+
+    def shard(self, site: str, message_id: str) -> int:
+        """Which of the site's shards a message belongs to."""
+        return ids.shard(message_id, self.at(site).shards)
 
     def manner(self, site: str) -> Manner:
         """Asked once per connection."""

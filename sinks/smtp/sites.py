@@ -43,21 +43,29 @@ class Sites:
         )
 
 
-def misplaced(command: MessageQueue, route: Route) -> bool:
-    """Whether it belongs to another lane. Its site is corrected once: domains whose answers change would send it
-    round.
+def placed(command: MessageQueue, route: Route, shard: Callable[[str, str], int]) -> MessageQueue:
+    """The command as the lane has it to which it belongs: itself, where that is this one.
+
+    Its site is corrected once: domains whose answers change would send it round. `shard` of a site and message.
     """
-    return command.site != route.site and not command.rerouted
+    site, provider, moved = command.site, command.provider, command.rerouted
+    if site != route.site and not moved:
+        site, provider, moved = route.site, route.provider, True
+    number = shard(site, command.message_id)
+    if site == command.site and number == command.shard:
+        return command
+    return command.model_copy(update={"site": site, "provider": provider, "shard": number, "rerouted": moved})
 
 
-def lane_for(domain: str, route: Route, partitions: int) -> Callable[[MessageQueue], Relaned | None]:
+def lane_for(
+    domain: str, route: Route, shard: Callable[[str, str], int], partitions: int
+) -> Callable[[MessageQueue], Relaned | None]:
     """Where a message goes, if it is of this domain and misplaced; else None."""
 
     def target(command: MessageQueue) -> Relaned | None:
-        if command.recipient_domain != domain or not misplaced(command, route):
+        if command.recipient_domain != domain or (found := placed(command, route, shard)) is command:
             return None
-        moved = {"site": route.site, "provider": route.provider, "shard": 0, "rerouted": True}
-        return to_lanes(command.model_copy(update=moved), partitions)
+        return to_lanes(found, partitions)
 
     return target
 

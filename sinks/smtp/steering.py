@@ -54,6 +54,7 @@ class Steering:
 
     def shape(self, lane: str, limits: Limits, now: float) -> Shape:
         shape = self._overrides.shape(lane, limits, now)
+        shape = replace(shape, limits=self._shapes.dealt(lane, shape.limits))
         if self._source and (until := self._overrides.source_until(self._source, site_of(lane), now)):
             return Shape(shape.limits, max(shape.suspended_until, until), min(shape.again_at, until))
         return shape

@@ -25,6 +25,7 @@ from topics.claims import FolderClaims
 from topics.errors import Later
 from topics.publisher import Publisher
 from topics.record import Record
+from topics.registry import lanes
 
 EXPIRES = datetime(2026, 11, 25, 12, 30, tzinfo=UTC)
 FILE = {"filename": "a.pdf", "content_type": "application/pdf", "content": "QUJD"}
@@ -188,7 +189,7 @@ class TestPlanner:
 
     def plan(self, written: Written, claims: FolderClaims | None, value: dict[str, Any]) -> list[Event]:
         record = Record("mail.sends", 0, 7, b"order-1", json.dumps(value).encode(), [], int(NOW.timestamp() * 1000))
-        planner = Planner(RULES, cast(KnownViews, Views()), written, Claiming(claims))
+        planner = Planner(RULES, cast(KnownViews, Views()), written, lanes(), Claiming(claims))
         planner.handle([record])
         return written.events
 

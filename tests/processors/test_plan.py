@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -107,6 +108,19 @@ def test_a_known_domain_waits_on_the_lane_of_its_site() -> None:
     assert isinstance(made, Accepted)
     assert (made.queue.site, made.queue.provider) == ("google", "google")
     assert made.partition == ids.lane_partition("default", "google", 0, 4)
+
+
+def test_a_site_of_several_shards_has_its_messages_on_several_lanes() -> None:
+    rules = replace(RULES, shards=lambda site: 3 if site == "google" else 1)
+    known = KnownState(sites={"example.test": ("google", "google")})
+    places = set()
+    for number in range(40):
+        made = decide(send(SMALLEST, key=b"%d" % number), rules, known, NOW)
+        assert isinstance(made, Accepted)
+        assert made.queue.shard == ids.shard(made.queue.message_id, 3)
+        assert made.partition == ids.lane_partition("default", "google", made.queue.shard, 4)
+        places.add(made.partition)
+    assert len(places) == 3
 
 
 def test_bulk_mail_takes_pool_and_expiry_of_its_stream_and_no_urgent_lane() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 
 from structlog.testing import capture_logs
@@ -27,6 +28,18 @@ def test_ceilings_of_a_lane() -> None:
     assert shapes.limits("default/unheard.example#3") == Limits(10, 100, 100.0, 60.0, 100 / 60)
     assert site_of("default/mx-0123#2") == "mx-0123"
     assert not shapes.look()
+
+
+def test_shards_of_a_site_share_what_it_is_allowed() -> None:
+    google = '[provider.google]\nconnections = 11\nmessage_rate = "8/s"\nshards = 4\n'
+    shapes = Shapes(merged(load(), google + "[site.tiny]\nconnections = 3\nshards = 4\n", "own"))
+    whole = shapes.limits("default/google#0")
+    parts = [shapes.dealt(f"default/google#{shard}", whole) for shard in range(4)]
+    assert [part.connections for part in parts] == [3, 3, 3, 2]
+    assert {part.messages_per_second for part in parts} == {2.0}
+    assert shapes.at("tiny").shards == 1, "at most half of the connections"
+    assert shapes.dealt("default/tiny#0", shapes.limits("default/tiny#0")).connections == 3
+    assert {shapes.shard("google", str(uuid.uuid4())) for _ in range(200)} == {0, 1, 2, 3}
 
 
 def test_how_a_site_is_spoken_to() -> None:
