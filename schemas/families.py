@@ -39,6 +39,7 @@ EVENTS: dict[str, type[Event]] = {
         state.RecipientSeen,
         state.SubscriberSet,
         operations.TallyCounted,
+        operations.AllowanceDrawn,
         operations.AuditFound,
         operations.RecordDeadLettered,
     )

@@ -27,6 +27,23 @@ class TallyCounted(Event):
         return f"{self.subject_kind}/{self.subject_name}"
 
 
+class AllowanceDrawn(Event):
+    """`allowance.drawn` on `mail.allowances`: a worker draws so many messages of what a tenant may send.
+
+    The topic has one partition, and its order decides: what is drawn beyond a day's cap is not given, a stretch of a
+    rate begins where the one before it ends, and every reader sees that alike.
+    """
+
+    type: Literal["allowance.drawn"] = "allowance.drawn"
+    day: int = 0  # days since 1970-01-01, UTC; 0: of the tenant's rate, from `occurred_at` on
+    messages: int
+    run: str  # of the worker: another after a restart, which does not know what the former has used
+
+    @property
+    def key(self) -> str:
+        return self.event_id
+
+
 class AuditFound(Event):
     """`audit.found` on `mail.audits`: a finding on DNS, authentication, blocklists, certificates or reports."""
 

@@ -138,6 +138,7 @@ ATTEMPTS = _fact("mail.attempts", "message_id", _types("attempt."), ("smtp",))
 TALLIES = Topic(
     "mail.tallies", "kind/name", ("tally.counted",), 1, 12, 30 * DAY_MS, ("smtp",), ("score", "shape", SINK)
 )
+ALLOWANCES = Topic("mail.allowances", "event_id", ("allowance.drawn",), 1, 1, 3 * DAY_MS, ("smtp",), ("smtp",))
 BOUNCES = _fact(
     "mail.bounces", "recipient_id", ("bounce.received", "inbound.set_aside"), ("smtp", "classify"), "suppress"
 )
@@ -164,7 +165,7 @@ DEADLETTERS = Topic(
 )  # fmt: skip
 
 TOPICS: tuple[Topic, ...] = (
-    *(SENDS, SENDS_URGENT, LANES, LANES_URGENT, QUEUE, INBOUND, RECIPIENTS, MESSAGES, ATTEMPTS, TALLIES),
+    *(SENDS, SENDS_URGENT, LANES, LANES_URGENT, QUEUE, INBOUND, RECIPIENTS, MESSAGES, ATTEMPTS, TALLIES, ALLOWANCES),
     *(BOUNCES, COMPLAINTS, UNSUBSCRIBES, OPENS, CLICKS, CONVERSIONS, REPLIES, SUPPRESS_STATE, ENGAGE_STATE),
     *(SUPPRESSIONS, CAMPAIGNS, SHAPING, CONTROLS, SITES, SUBSCRIBERS, AUDITS, DEADLETTERS),
 )

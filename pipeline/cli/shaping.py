@@ -23,6 +23,7 @@ from schemas.rules.reply_rules import Amount, ReplyRule, Scope, Trial, trials
 from schemas.rules.shaping import Setting, Shaping
 from sinks.smtp.overrides import Action, Override
 
+_TENANT = ("tenant", "limit", "value", "from")
 _OVERRIDE = ("about", "override", "value", "until", "rule")
 
 app = typer.Typer(no_args_is_help=True, help="Limits at mailbox providers, and what their replies set off.")
@@ -48,6 +49,11 @@ def show(
     force = [row for override in overrides if (row := _in_force(override, site)) is not None]
     ceilings = [(name, _value(name, each), str(each.place)) for name, each in shaping.explain(site).items()]
     rules = [(rule.id, _about(rule), _follows(rule), str(rule.place)) for rule in shaping.rules_at(site)]
+    tenants = [
+        (name, key, _value(key, each), str(each.place))
+        for name, table in shaping.by_tenant.items()
+        for key, each in table.items()
+    ]
     origin = shaping.origins.get(site)
     if json:
         print_json(
@@ -58,6 +64,7 @@ def show(
                 "date": origin.date if origin else "",
                 "ceilings": _named(("ceiling", "value", "from"), ceilings),
                 "rules": _named(("rule", "reply", "sets off", "from"), rules),
+                "tenants": _named(_TENANT, tenants),
                 "overrides": _named(_OVERRIDE, force),
             }
         )
@@ -67,6 +74,8 @@ def show(
         typer.echo(f"its figures: {origin.source} ({origin.date})")
     print_rows(("ceiling", "value", "from"), ceilings, as_json=False)
     print_rows(("rule", "reply", "sets off", "from"), rules, as_json=False)
+    if tenants:
+        print_rows(_TENANT, tenants, as_json=False, title="of tenants, to all sites together")
     if force:
         print_rows(_OVERRIDE, force, as_json=False, title="overrides in force")
 

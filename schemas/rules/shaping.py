@@ -72,6 +72,7 @@ class Shaping:
     by_site: Mapping[str, Table] = field(default_factory=dict)
     providers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     origins: Mapping[str, Origin] = field(default_factory=dict)  # of the providers' figures
+    by_tenant: Mapping[str, Table] = field(default_factory=dict)  # `daily`, `message_rate`: to all sites together
     rules: tuple[ReplyRule, ...] = ()
     version: int = 0  # of the operator's file, else of the shipped one
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from schemas.envelope import Name
 from schemas.rules import patterns, quantities, toml_lines
 from schemas.rules.reply_rules import Amount, Place, ReplyRule, Scope, Verdict, reply_of
 from schemas.rules.shaping import STAGES, Origin, Setting, Shaping, Table, Tls
@@ -78,6 +79,11 @@ class _Provider(_Ceilings):
     mx: Annotated[tuple[str, ...], Field(max_length=50)] = ()
 
 
+class _Tenant(_Table):
+    daily: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    message_rate: Rate = 0.0
+
+
 class _Rule(_Table):
     id: Id
     off: bool = False
@@ -104,6 +110,7 @@ class _File(_Table):
     default: _Ceilings = _Ceilings()
     provider: dict[Id, _Provider] = {}
     site: dict[Annotated[str, Field(min_length=1, max_length=253)], _Ceilings] = {}
+    tenant: dict[Name, _Tenant] = {}
     rule: tuple[_Rule, ...] = ()
 
 
@@ -144,6 +151,7 @@ def merged(below: Shaping, text: str, name: str) -> Shaping:
         by_site=_over_all(below.by_site, reading.tables("site", given.site)),
         providers=providers,
         origins=origins,
+        by_tenant=_over_all(below.by_tenant, reading.tenants()),
         rules=reading.rules(below.rules, providers),
         version=given.version or below.version,
     )
@@ -205,6 +213,14 @@ class _Reading:
             if stage not in STAGES:
                 raise self.error((*path, "timeouts", stage), f"{stage}: no stage; there are {', '.join(STAGES)}")
             yield f"timeouts.{stage}", Setting(value, self._place(*path, "timeouts", stage))
+
+    def tenants(self) -> dict[str, Table]:
+        return {
+            name: {
+                key: Setting(getattr(table, key), self._place("tenant", name, key)) for key in table.model_fields_set
+            }
+            for name, table in self.model.tenant.items()
+        }
 
     def suffixes(self, name: str, table: _Provider, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         at = ("provider", name, "mx")

@@ -34,6 +34,7 @@ from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.reporting import Facts, Tallies
 from sinks.smtp.routing import Route
 from sinks.smtp.shapes import Shapes
+from sinks.smtp.sharing import Sharing
 from sinks.smtp.sites import Sites, lane_for, placed, to_lanes
 from sinks.smtp.state import Result, tenant_number
 from sinks.smtp.steering import Steering
@@ -92,11 +93,13 @@ class Agent:
         self._tallies = Tallies(config.instance)
         self._sites = Sites(self._knowledge.site, self._publisher)
         self._shapes = Shapes(config.shaping, config.shaping_file, config.timeouts)
-        self._steering = Steering(config, self._shapes, self._publisher, lambda now: self._owner.reshape(now))
+        sharing = Sharing(self._shapes, self._publisher, self._knowledge.draws, config.instance)
+        self._steering = Steering(config, self._shapes, self._publisher, sharing, lambda: self._owner)
         weights = {tenant_number(name): tenant.weight for name, tenant in config.tenants.items()}
         rules = Rules(
             weight=lambda tenant: weights.get(tenant, 1),
             admit=self._steering.admits(self._knowledge.admit),
+            began=sharing.began,
             gate=self._knowledge.desk.gate,
             reviews=self._knowledge.desk.reviews,
             policy=lambda command: Policy.of(command, config.tenants),

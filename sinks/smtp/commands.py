@@ -169,7 +169,14 @@ class Move:
     to: Relaned
 
 
-Verdict = Go | Refuse | Wait | Park | Move
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """No message of its tenant at this site before `until`; other tenants go on. Nothing is written of it."""
+
+    until: float
+
+
+Verdict = Go | Refuse | Wait | Park | Move | Rest
 GO = Go()
 
 
@@ -177,7 +184,8 @@ GO = Go()
 class Rules:
     """What the core asks while it decides; pure as far as it can see.
 
-    `admit` is asked at the moment an attempt starts: suppressions, controls, campaigns. `gate` before that, of a lane:
+    `admit` is asked at the moment an attempt starts: suppressions, controls, campaigns; `began` is told when it has
+    started, and nothing else has since it was asked about. `gate` is asked before that, of a lane:
     where all of it is to be parked, no message is looked at and no connection opened. `reviews`: whether messages of a
     lane are to be looked at before their turn. `limits` are a lane's ceilings, `shape` what overrides leave of them
     now: asked when they run out, and after `Owner.reshape`.
@@ -185,6 +193,7 @@ class Rules:
 
     admit: Callable[[MessageQueue, float], Verdict] = lambda command, now: GO
     gate: Callable[[str, float], Park | None] = lambda lane, now: None
+    began: Callable[[MessageQueue, float], None] = lambda command, now: None
     reviews: Callable[[str, float], bool] = lambda lane, now: False
     policy: Callable[[MessageQueue], Policy] = lambda command: Policy()
     limits: Callable[[str], Limits] = lambda lane: Limits()

@@ -12,10 +12,26 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from math import inf
 from typing import Final
 
 from sinks.smtp.cache import Cache
-from sinks.smtp.commands import Close, Command, Dot, Drop, Go, Move, Open, Park, Refuse, Rules, Start, Verdict, Wait
+from sinks.smtp.commands import (
+    Close,
+    Command,
+    Dot,
+    Drop,
+    Go,
+    Move,
+    Open,
+    Park,
+    Refuse,
+    Rest,
+    Rules,
+    Start,
+    Verdict,
+    Wait,
+)
 from sinks.smtp.ledger import Ledger
 from sinks.smtp.parking import Parking
 from sinks.smtp.policy import backoff
@@ -77,14 +93,19 @@ class Dispatch:
             if (until := max(site.suspended_until, site.held_until)) > now:
                 self._wake_at(site, until)
                 return
-            turns, entry = self._next(site)
+            turns, entry = self._next(site, now)
             if entry is None:
                 self._cache.want(site)
+                if (at := min(site.ready_urgent.rested_at(now), site.ready.rested_at(now))) < inf:
+                    self._wake_at(site, at)
                 return
             if entry.phase is not Phase.QUEUED:
                 turns.pop()  # it ended while it waited
                 continue
             verdict = self._verdict(entry, now)
+            if isinstance(verdict, Rest):
+                turns.rest(verdict.until)
+                continue
             if not isinstance(verdict, Go):
                 turns.pop()
                 self.apply(entry, verdict, now)
@@ -97,10 +118,10 @@ class Dispatch:
             turns.pop()
             self._assign(session, entry, now)
 
-    def _next(self, site: Site) -> tuple[Turns, Entry | None]:
+    def _next(self, site: Site, now: float) -> tuple[Turns, Entry | None]:
         """The message that is to go, if its body is here: urgent ones first, else tenants in turn."""
-        entry = site.ready_urgent.head()
-        return (site.ready_urgent, entry) if entry is not None else (site.ready, site.ready.head())
+        entry = site.ready_urgent.head(now)
+        return (site.ready_urgent, entry) if entry is not None else (site.ready, site.ready.head(now))
 
     def _verdict(self, entry: Entry, now: float) -> Verdict:
         assert entry.body is not None
@@ -225,10 +246,11 @@ class Dispatch:
         if (rate := session.site.limits.messages_per_second) > 0:
             session.site.tat = max(session.site.tat, now) + 1.0 / rate
         if session.stage is Stage.IDLE:
-            self._start(session, entry)
+            self._start(session, entry, now)
 
-    def _start(self, session: Session, entry: Entry) -> None:
+    def _start(self, session: Session, entry: Entry, now: float) -> None:
         assert entry.body is not None
+        self._rules.began(entry.body.command, now)
         session.stage = Stage.TRANSFER
         session.sent += 1
         self._out.append(Start(session.number, entry.attempts, entry.body))
@@ -242,7 +264,7 @@ class Dispatch:
                 self._shape(session.site, now)
             closed = session.site.held_until > now or self._rules.gate(session.site.lane, now) is not None
             if self.running and not closed and isinstance(self._verdict(entry, now), Go):
-                self._start(session, entry)
+                self._start(session, entry, now)
             else:
                 self.abandon(session, now)  # to the front of the queue, where it meets with what keeps it
         if session.entry is None:

@@ -18,6 +18,7 @@ from sinks.smtp.config import SmtpConfig
 from sinks.smtp.core import Owner
 from sinks.smtp.desk import Desk
 from sinks.smtp.overrides import Override
+from sinks.smtp.sharing import Heard
 from sinks.smtp.state import Kind, Result
 from sinks.smtp.steering import override_of
 from topics.record import Record
@@ -51,12 +52,14 @@ class Knowledge:
         self._campaigns.listen(lambda key, campaign: self._campaigns_changed.append(key))
         self.desk = Desk(config.keyring, config.pools, worker, partitions)
         self._reader.add(self.desk)
+        self.draws = Heard()
+        self._reader.add(self.draws)
 
     def start(self) -> None:
         self._reader.start()
 
     def wait_ready(self, timeout: float) -> bool:
-        views = (self._suppressions, self._campaigns, self._sites, self._overrides, self.desk)
+        views = (self._suppressions, self._campaigns, self._sites, self._overrides, self.desk, self.draws)
         return all(view.wait_ready(timeout) for view in views)
 
     def close(self) -> None:

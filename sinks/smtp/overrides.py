@@ -86,24 +86,26 @@ class Overrides:
                     shape = self._less(shape, limits, found, now)
         return shape
 
-    def sender_until(self, tenant: str, campaign: str | None, site: str, now: float) -> tuple[float, str]:
-        """Until when mail of the tenant or campaign to the site waits, and why; 0 when it need not."""
+    def of_sender(self, tenant: str, campaign: str | None, site: str, now: float) -> Override | None:
+        """The suspension for which mail of the tenant or campaign to the site waits."""
         if not self._found:
-            return 0.0, ""
+            return None
         whole = (f"tenant:{tenant}", f"campaign:{tenant}/{campaign}") if campaign is not None else (f"tenant:{tenant}",)
         for name in whole:
-            if (until := self._suspended(name, site, now)) > now:
-                return until, f"{name.partition(':')[0]}_suspended"
-        return 0.0, ""
+            found = self._suspension(name, site)
+            if found is not None and found.until > now:
+                return found
+        return None
 
     def source_until(self, source: str, site: str, now: float) -> float:
         """Until when nothing leaves from the source to the site; 0 when it may."""
-        until = self._suspended(f"source:{source}", site, now) if self._found else 0.0
-        return until if until > now else 0.0
+        found = self._suspension(f"source:{source}", site) if self._found else None
+        return found.until if found is not None and found.until > now else 0.0
 
-    def _suspended(self, name: str, site: str, now: float) -> float:
+    def _suspension(self, name: str, site: str) -> Override | None:
+        """The one that holds for longer: everywhere, or at the site."""
         found = (self.find(name, Action.SUSPEND), self.find(f"{name}>{site}", Action.SUSPEND))
-        return max((each.until for each in found if each is not None), default=0.0)
+        return max((each for each in found if each is not None), key=lambda each: each.until, default=None)
 
     def _less(self, shape: Shape, ceilings: Limits, override: Override, now: float) -> Shape:
         steps = 0 if now < override.until else 1 + int((now - override.until) / self._step_s)

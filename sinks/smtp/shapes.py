@@ -71,6 +71,20 @@ class Shapes:
         """Which of the site's shards a message belongs to."""
         return ids.shard(message_id, self.at(site).shards)
 
+    @property
+    def limits_tenants(self) -> bool:
+        return bool(self.shaping.by_tenant)
+
+    def daily(self, tenant: str) -> int:
+        """Messages a day, over all workers; 0: as many as there are."""
+        found = self.shaping.by_tenant.get(tenant, {}).get("daily")
+        return int(found.value) if found is not None else 0
+
+    def pace(self, tenant: str) -> float:
+        """Messages a second, over all workers; 0: as fast as sites allow."""
+        found = self.shaping.by_tenant.get(tenant, {}).get("message_rate")
+        return float(found.value) if found is not None else 0.0
+
     def manner(self, site: str) -> Manner:
         """Asked once per connection."""
         ceilings = self.at(site)

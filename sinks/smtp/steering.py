@@ -21,9 +21,11 @@ from schemas.state import ShapingSet
 from sinks.smtp import commands
 from sinks.smtp.automation import Automation, Fired, Traffic
 from sinks.smtp.config import SmtpConfig
+from sinks.smtp.core import Owner
 from sinks.smtp.overrides import Action, Override, Overrides
 from sinks.smtp.policy import Limits, Shape
 from sinks.smtp.shapes import Shapes, site_of
+from sinks.smtp.sharing import Sharing
 from sinks.smtp.state import Kind, Result
 from topics.errors import Later
 from topics.publisher import Publisher
@@ -32,19 +34,26 @@ from topics.record import Record
 Admit = Callable[[MessageQueue, float], commands.Verdict]
 
 _SPREAD_S: Final = 300.0  # at most, over which the mail of a sender comes back whose suspension is over
+_PARTS: Final = 16  # in which it does
 
 log = structlog.get_logger(__name__)
 
 
 class Steering:
-    """`reshape` tells the core that other limits hold."""
+    """`owner`: the core, which asks this one and is told by it."""
 
     def __init__(
-        self, config: SmtpConfig, shapes: Shapes, publisher: Publisher, reshape: Callable[[float], None]
+        self,
+        config: SmtpConfig,
+        shapes: Shapes,
+        publisher: Publisher,
+        sharing: Sharing,
+        owner: Callable[[], Owner],
     ) -> None:
+        self._sharing = sharing
         self._shapes = shapes
         self._publisher = publisher
-        self._reshape = reshape
+        self._owner = owner
         self._worker = config.instance
         self._overrides = Overrides(config.retry_scale)
         self._automation = Automation(shapes.rules_at, self._overrides, scale=config.retry_scale)
@@ -60,21 +69,24 @@ class Steering:
         return shape
 
     def admits(self, before: Admit) -> Admit:
-        """Whether an attempt may start: what `before` says, and then what overrides of senders say."""
+        """Whether an attempt may start: what `before` says, then overrides of senders, then limits of tenants."""
 
         def admit(command: MessageQueue, now: float) -> commands.Verdict:
             verdict = before(command, now)
-            return self._admit(command, now) if verdict is commands.GO else verdict
+            if verdict is commands.GO:
+                verdict = self._admit(command, now)
+            return self._sharing.admit(command, now) if verdict is commands.GO else verdict
 
         return admit
 
     def _admit(self, command: MessageQueue, now: float) -> commands.Verdict:
-        until, cause = self._overrides.sender_until(command.tenant, command.campaign_id, command.site, now)
-        if not until:
+        found = self._overrides.of_sender(command.tenant, command.campaign_id, command.site, now)
+        if found is None:
             return commands.GO
-        # Not all in one second: what waits for it comes back over a while, each message at a time of its own.
-        spread = min(_SPREAD_S, (until - now) / 10) * int(command.message_id[-4:], 16) / 0x10000
-        return commands.Wait(until + spread, cause)
+        # Not all at once: what waits for it comes back part by part.
+        part = int(command.message_id[-1], 16)
+        spread = min(_SPREAD_S, (found.until - found.since) / 10) * part / _PARTS
+        return commands.Park(_key(found.selector, part), found.until + spread)
 
     # What happens
 
@@ -91,7 +103,7 @@ class Steering:
             self._overrides.put(fired.override, now)
             self._publish(fired, command.tenant)
         if found.fired:
-            self._reshape(now)
+            self._owner().reshape(now)
         if found.rule is not None and found.verdict is not None:
             result = _decided(result, found.verdict, found.rule.id)
         return result
@@ -99,7 +111,9 @@ class Steering:
     def hear(self, override: Override, now: float) -> None:
         """An override of any owner, this one's too, as `mail.shaping` has it."""
         if self._overrides.put(override, now):
-            self._reshape(now)
+            self._owner().reshape(now)
+            if override.action is Action.LIFT:
+                self._owner().unpark([_key(override.selector, part) for part in range(_PARTS)], now)
 
     def in_force(self, now: float) -> list[Override]:
         return self._overrides.in_force(now)
@@ -132,6 +146,11 @@ def override_of(record: Record) -> Override | None:
         return None
     until = event.until.timestamp() if event.until is not None else event.occurred_at.timestamp()
     return Override(event.selector, Action(event.action), event.value, event.occurred_at.timestamp(), until, event.rule)
+
+
+def _key(selector: str, part: int) -> str:
+    """Under which a part of a suspended sender's mail is parked."""
+    return f"override:{selector}#{part}"
 
 
 def _decided(result: Result, verdict: Verdict, rule: str) -> Result:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from sinks.smtp.state import Phase
@@ -23,9 +24,10 @@ _COST_BYTES: Final = 64 * 1024
 
 
 class _Tenant:
-    __slots__ = ("credit", "entries", "worth")
+    __slots__ = ("credit", "entries", "rests_until", "worth")
 
     def __init__(self, worth: int) -> None:
+        self.rests_until = 0.0
         self.worth = worth
         self.credit = worth
         self.entries: deque[Entry] = deque()
@@ -74,11 +76,16 @@ class Turns:
             self._ring.append(tenant)
         return tenant
 
-    def head(self) -> Entry | None:
-        """The message whose turn it is; None when none has its body here: a body on its way holds nobody else up."""
+    def head(self, now: float) -> Entry | None:
+        """The message whose turn it is; None when none has its body here: a body on its way holds nobody else up, nor
+        does a tenant that rests.
+        """
         ring = self._ring
         for _ in range(2 * len(ring)):
             tenant = ring[0]
+            if tenant.rests_until > now:
+                ring.rotate(-1)
+                continue
             entry = tenant.entries[0]
             if entry.phase is not Phase.QUEUED:
                 return entry  # it has ended as it waited: it only has to go
@@ -88,6 +95,14 @@ class Turns:
                 tenant.credit += tenant.worth
             ring.rotate(-1)
         return None
+
+    def rest(self, until: float) -> None:
+        """The tenant of `head()` may not go on before."""
+        self._ring[0].rests_until = until
+
+    def rested_at(self, now: float) -> float:
+        """When the first of those that rest may go on."""
+        return min((tenant.rests_until for tenant in self._ring if tenant.rests_until > now), default=inf)
 
     def pop(self) -> None:
         """Take `head()` away."""

@@ -30,7 +30,10 @@ must_not_match = ["421 4.7.0 closing"]
 def mine(tmp_path: Path) -> Path:
     """A shaping file that the configuration names."""
     path = tmp_path / "mine.toml"
-    path.write_text(f'[provider.yahoo]\nconnections = 3\n\n[provider.here]\nmx = [".a.test"]\n\n{RULE}')
+    path.write_text(
+        '[provider.yahoo]\nconnections = 3\n\n[provider.here]\nmx = [".a.test"]\n\n'
+        f"{RULE}\n[tenant.acme]\ndaily = 500\n"
+    )
     (tmp_path / "mailriver.toml").write_text(f'[delivery]\nshaping = "{path}"\n')
     return path
 
@@ -46,6 +49,7 @@ def test_a_provider_is_shown_with_the_line_of_each_value(cli: Cli, mine: Path) -
     assert rules["mine"]["from"] == f"{mine}:7"
     assert rules["yahoo.complaints"]["sets off"] == "suspend the site for 2 h"
     assert "google.unusual_rate" not in rules
+    assert shown["tenants"] == [{"tenant": "acme", "limit": "daily", "value": "500", "from": f"{mine}:17"}]
     table = cli("shaping", "show", "yahoo").out
     assert f"{mine}:2" in table
     assert "messages 10/min for 30 min after 3 within 1 h" in table

@@ -61,6 +61,14 @@ def test_layers_the_most_particular_word_holds_and_knows_its_line() -> None:
     assert places["connections"].startswith("shaping.toml (shipped):")
 
 
+def test_tenants_have_a_cap_a_day_and_a_rate() -> None:
+    shaping = over_shipped('[tenant.acme]\ndaily = 50_000\n\nmessage_rate = "60/min"\n')
+    assert {name: (each.value, str(each.place)) for name, each in shaping.by_tenant["acme"].items()} == {
+        "daily": (50_000, "mine.toml:2"),
+        "message_rate": (1.0, "mine.toml:4"),
+    }
+
+
 def test_a_file_can_stand_alone() -> None:
     alone = over_shipped('shipped = false\n[provider.here]\nmx = [".mx.here.example"]\n')
     assert (dict(alone.providers), alone.rules) == ({"here": (".mx.here.example",)}, ())
@@ -120,6 +128,8 @@ def test_what_a_rule_says() -> None:
         (RULE.replace("codes = [421]", "codes = [250]"), 4, "greater than or equal to 400"),
         (RULE + RULE, 12, "there twice"),
         ('[[rule]]\nid = "mine"\noff = true', 2, "no rule of the shipped file"),
+        ("[tenant.acme]\ndaily = -1", 2, "greater than or equal to 0"),
+        ("[tenant.acme]\nconnections = 5", 2, "is not known here"),
         ("[sites.x]\nconnections = 1", 1, "is not known here"),
     ],
 )
@@ -177,7 +187,8 @@ def test_quantities_for_people() -> None:
 def test_the_page_shows_a_file_that_can_be_used() -> None:
     page = (Path(__file__).parents[2] / "docs" / "shaping.md").read_text()
     blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    shaping = over_shipped(blocks[1])
+    shaping = over_shipped(f"{blocks[1]}\n{blocks[2]}")
+    assert shaping.by_tenant["acme"]["daily"].value == 50_000
     assert [trial for trial in trials(shaping.rules) if not trial.passed] == []
     assert shaping.providers["examplemail"] == (".mx.examplemail.example",)
     assert f"{len(SHIPPED.providers)} of them" in page

@@ -29,6 +29,7 @@ from topics.kafka import Cluster
 from topics.publisher import Publisher
 from topics.record import record_of
 from topics.registry import (
+    ALLOWANCES,
     ATTEMPTS,
     BOUNCES,
     CAMPAIGNS,
@@ -46,7 +47,7 @@ from topics.registry import (
 )
 
 TOPICS = (
-    *(LANES, LANES_URGENT, QUEUE, MESSAGES, ATTEMPTS, BOUNCES, TALLIES),
+    *(ALLOWANCES, LANES, LANES_URGENT, QUEUE, MESSAGES, ATTEMPTS, BOUNCES, TALLIES),
     *(SITES, SUPPRESSIONS, CAMPAIGNS, CONTROLS, SHAPING, DEADLETTERS),
 )
 KEYRING = Keyring({"a": b"k" * 32}, "a")

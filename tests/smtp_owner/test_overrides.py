@@ -95,11 +95,16 @@ def test_a_sender_waits_where_it_is_suspended() -> None:
         override(Action.SUSPEND, selector="tenant:acme>yahoo"),
         override(Action.SUSPEND, selector="campaign:acme/spring"),
     )
-    assert held.sender_until("acme", None, "yahoo", 1.0) == (600.0, "tenant_suspended")
-    assert held.sender_until("acme", "autumn", "google", 1.0) == (0.0, "")
-    assert held.sender_until("acme", "spring", "google", 1.0) == (600.0, "campaign_suspended")
-    assert held.sender_until("other", "spring", "google", 1.0) == (0.0, "")
-    assert held.sender_until("acme", "spring", "yahoo", 600.0) == (0.0, "")
+
+    def waits_for(tenant: str, campaign: str | None, site: str, now: float) -> str:
+        found = held.of_sender(tenant, campaign, site, now)
+        return found.selector if found is not None else ""
+
+    assert waits_for("acme", None, "yahoo", 1.0) == "tenant:acme>yahoo"
+    assert waits_for("acme", "autumn", "google", 1.0) == ""
+    assert waits_for("acme", "spring", "google", 1.0) == "campaign:acme/spring"
+    assert waits_for("other", "spring", "google", 1.0) == ""
+    assert waits_for("acme", "spring", "yahoo", 600.0) == ""
 
 
 def test_a_source_rests_at_a_site_or_everywhere() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from math import inf
 
-from sinks.smtp.commands import Rules
+from schemas.lanes import MessageQueue
+from sinks.smtp.commands import GO, Rest, Rules, Verdict
 from sinks.smtp.policy import Limits, Shape
 from sinks.smtp.state import Kind
-from tests.smtp_owner.world import World
+from tests.smtp_owner.world import START, World
 
 
 class Hand:
@@ -108,3 +109,37 @@ def test_a_suspension_that_is_lifted_ends_at_once() -> None:
     world.owner.reshape(world.now)
     world.obey()
     assert world.open
+
+
+def test_a_tenant_that_rests_leaves_the_site_to_others() -> None:
+    begun: list[str] = []
+
+    def admit(command: MessageQueue, now: float) -> Verdict:
+        return Rest(START + 30.0) if command.tenant == "slow" and now < START + 30.0 else GO
+
+    world = World(rules=Rules(admit=admit, began=lambda command, now: begun.append(command.tenant)))
+    for number in range(4):
+        world.add(f"s{number}", tenant="slow")
+        world.add(f"q{number}", tenant="quick")
+    play(world, 29)
+    assert begun == ["quick"] * 4
+    assert delivered(world) == 4
+    assert not [kind for kind in world.types() if kind == "attempt.held"]
+    play(world, 2)
+    assert begun == ["quick"] * 4 + ["slow"] * 4
+    assert delivered(world) == 8
+
+
+def test_a_tenant_whose_allowance_is_gone_as_its_connection_opens_is_not_begun() -> None:
+    left = [1]
+
+    def admit(command: MessageQueue, now: float) -> Verdict:
+        return GO if left[0] > 0 else Rest(START + 60.0)
+
+    def began(command: MessageQueue, now: float) -> None:
+        left[0] -= 1
+
+    world = World(rules=Rules(admit=admit, began=began))
+    add(world, 20)  # several connections are opened for it: each asked while one was left
+    play(world, 30)
+    assert (delivered(world), left) == (1, [0])

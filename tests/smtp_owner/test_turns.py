@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,7 @@ def entry(tenant: int, number: int, size: int = 100, *, here: bool = True) -> En
 
 def taken(turns: Turns, most: int = 1_000_000) -> list[Entry]:
     found: list[Entry] = []
-    while len(found) < most and (head := turns.head()) is not None:
+    while len(found) < most and (head := turns.head(0.0)) is not None:
         turns.pop()
         found.append(head)
     return found
@@ -53,6 +54,22 @@ def test_who_comes_late_does_not_wait_for_a_million() -> None:
     late = entry(2, 0)
     turns.push(late)
     assert late in taken(turns, 9)
+
+
+def test_a_tenant_that_rests_holds_nobody_up() -> None:
+    turns = Turns(lambda tenant: 1)
+    for number in range(3):
+        turns.push(entry(1, number))
+        turns.push(entry(2, number))
+    head = turns.head(0.0)
+    assert head is not None
+    assert head.tenant == 1
+    turns.rest(10.0)
+    assert turns.rested_at(0.0) == 10.0
+    assert [each.tenant for each in taken(turns)] == [2, 2, 2]
+    assert turns.head(9.9) is None
+    assert turns.head(10.0) is head
+    assert turns.rested_at(10.0) == inf
 
 
 def test_turns_are_in_proportion_to_weights() -> None:

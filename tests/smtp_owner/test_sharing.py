@@ -1,0 +1,46 @@
+"""Limits of a tenant over two running owners, with a real broker: a day's cap and a rate."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas import ids
+from schemas.operations import AllowanceDrawn
+from schemas.rules.shaping import Shaping
+from schemas.rules.shaping_file import merged
+from tests.smtp_owner.internet import Internet
+from tests.smtp_owner.stage import Worker, command, config, ends, facts, queue
+from tests.waiting import wait_until
+from topics.kafka import Cluster
+from topics.publisher import Publisher
+from topics.registry import ALLOWANCES
+
+pytestmark = pytest.mark.stack
+
+DOMAINS = [f"{name}.test" for name in "abcdefgh"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "messages"), [("daily = 5", 5), ('message_rate = "1/d"', 1)], ids=["a day's cap", "a rate"]
+)
+def test_all_owners_together_send_what_is_allowed_and_no_more(
+    cluster: Cluster, world: Internet, publisher: Publisher, limit: str, messages: int
+) -> None:
+    shaping = merged(Shaping(), f"[tenant.default]\n{limit}\n", "mine.toml")
+    tenant = config(cluster, world).tenants["default"]
+    both = {"default": tenant, "other": tenant}
+    one = Worker(config(cluster, world, shaping=shaping, tenants=both, instance="1"))
+    two = Worker(config(cluster, world, shaping=shaping, tenants=both, instance="2"))
+    with one, two:
+        agents = [worker.agent for worker in (one, two) if worker.agent is not None]
+        wait_until(lambda: [len(agent.partitions) for agent in agents] == [1, 1], timeout=60, what="a share for each")
+        assert {ids.lane_partition("default", domain, 0, 2) for domain in DOMAINS} == {0, 1}
+        queue(publisher, *(command(f"m{number}", domain=DOMAINS[number % 8]) for number in range(24)))
+        # Another tenant shares sites and sessions, not the limit.
+        queue(publisher, *(command(f"o{number}", domain=DOMAINS[number], tenant="other") for number in range(8)))
+        wait_until(lambda: len(ends(cluster)) == messages + 8, timeout=60, what="what is allowed")
+        wait_until(lambda: sum(agent.depth.messages for agent in agents) == 24 - messages, what="the rest to wait")
+        wait_until(lambda: sum(agent.depth.owed for agent in agents) == 0, what="all to be settled")
+    assert len([name for name in world.recipients if name.startswith("m")]) == messages
+    drawn = [event for event in facts(cluster, ALLOWANCES) if isinstance(event, AllowanceDrawn)]
+    assert {event.tenant for event in drawn} == {"default"}
