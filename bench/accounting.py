@@ -67,6 +67,27 @@ def memory_of(pids: Mapping[str, int]) -> dict[str, float]:
     return {name: sum(map(pss_mib, family(pid))) for name, pid in pids.items()}
 
 
+def written(pid: int) -> int:
+    """Bytes that a process had the kernel write to a disk, page cache included. 0 when it is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/io").read_text().splitlines():
+            if line.startswith("write_bytes:"):
+                return int(line.split()[1])
+    except OSError:
+        return 0
+    return 0
+
+
+def log_bytes(folder: Path) -> dict[str, int]:
+    """Bytes of records in a broker's log folder, by topic."""
+    sizes: dict[str, int] = {}
+    for segment in folder.glob("*/*.log"):
+        topic = segment.parent.name.rpartition("-")[0]
+        with contextlib.suppress(OSError):  # deleted meanwhile
+            sizes[topic] = sizes.get(topic, 0) + segment.stat().st_size
+    return sizes
+
+
 def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
     return {name: after[name] - before.get(name, 0.0) for name in after}
 

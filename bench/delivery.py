@@ -14,8 +14,9 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 if not __package__:
@@ -24,7 +25,7 @@ if not __package__:
 from bench import accounting, run, workload
 from bench.haraka import haraka
 from bench.internet import Behaviour, Internet, Missing, internet
-from bench.parts import Running, Signing, Size, running
+from bench.parts import Signing, Size, running
 from bench.peers import Peer
 from bench.postfix import CONNECTIONS, postfix
 from bench.report import Found, figures, show
@@ -94,17 +95,18 @@ def _measure(scratch: Path, world: Internet, signing: Signing, options: argparse
     with running(scratch / "mailriver", world, signing, size) as parts, ExitStack() as beside:
         systems = _peers(scratch, world, options, beside)
         _say("warming up: every domain once, then a little of everything")
-        _run(parts, world, options, "warm-up", [f"first@{domain}" for domain in workload.domains()])
-        _run(parts, world, options, "warmer", workload.recipients(_WARM_UP))
+        deliver = partial(run.deliver, parts, world, content=options.content, body=options.body)
+        deliver("warm-up", [f"first@{domain}" for domain in workload.domains()])
+        deliver("warmer", workload.recipients(_WARM_UP))
         for peer in systems.values():
             peer.run(_WARM_UP)
         for number in range(options.runs):
             found.load.append(accounting.load())
-            full = _run(parts, world, options, f"full-{number}", workload.recipients(options.messages))
+            full = deliver(f"full-{number}", workload.recipients(options.messages))
             _say(f"full speed: {full.rate:.0f} messages/s, {full.cpu_per_1000:.2f} CPU-s per 1,000")
             rate = full.rate / 2
             fewer = workload.recipients(int(rate * _LATENCY_S))
-            half = _run(parts, world, options, f"half-{number}", fewer, rate)
+            half = deliver(f"half-{number}", fewer, rate=rate)
             _say(f"half load: p50 {half.latency[0]:.0f} ms, p99 {half.latency[2]:.0f} ms")
             found.full.append(full)
             found.half.append(half)
@@ -133,19 +135,6 @@ def duration(text: str) -> float:
         if text.endswith(unit) and 0 <= (value := float(text.removesuffix(unit)) * seconds) <= 10:
             return value
     raise ValueError(text)
-
-
-def _run(
-    parts: Running,
-    world: Internet,
-    options: argparse.Namespace,
-    name: str,
-    addresses: Iterable[str],
-    rate: float | None = None,
-) -> run.Outcome:
-    name = f"{name}-{time.time_ns()}"
-    mailing = workload.mailing(options.content, name, addresses, parts.recipient_secret, options.body)
-    return run.run(parts, world, mailing, rate)
 
 
 def _say(text: str) -> None:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-import orjson
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 
 from bench.accounting import Machine, cpu_of, cpu_seconds, memory_of, spent
 from bench.internet import Internet
 from bench.parts import Running
-from bench.workload import Mailing
+from bench.watch import Watch
+from bench.workload import BODY_BYTES, Content, Mailing, mailing
 from pipeline import wiring
 from sinks.clickhouse.intake import GROUP as SINK_GROUP
-from topics.kafka import Cluster
 from topics.publisher import Publisher
-from topics.registry import ATTEMPTS, MESSAGES, SENDS, Topic
+from topics.registry import ATTEMPTS, MESSAGES, SENDS
 
 _LOOK_S = 0.25
 _STALLED_S = 60.0
@@ -56,46 +56,19 @@ class Outcome:
         return self.messages == self.delivered == self.received
 
 
-class Watch:
-    """Positions of the fact topics: where they ended before a run, and how far they are."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._reader: Consumer = cluster.consumer("bench", "bench", **{"group.protocol": "classic"})
-        self._sink: Consumer = cluster.consumer(SINK_GROUP, "bench-look", **{"group.protocol": "classic"})
-
-    def close(self) -> None:
-        self._reader.close()
-        self._sink.close()
-
-    def ends(self, topic: Topic) -> list[TopicPartition]:
-        name = self._cluster.topic(topic)
-        partitions = self._reader.list_topics(name, timeout=10).topics[name].partitions
-        found = []
-        for number in partitions:
-            place = TopicPartition(name, number)
-            _, place.offset = self._reader.get_watermark_offsets(place, timeout=10)
-            found.append(place)
-        return found
-
-    def sink_lag(self, topic: Topic) -> int:
-        ends = self.ends(topic)
-        committed = self._sink.committed(ends, timeout=10)
-        return sum(end.offset - max(0, at.offset) for end, at in zip(ends, committed, strict=True))
-
-    def read(self, since: list[TopicPartition], until: list[TopicPartition]) -> list[dict[str, object]]:
-        last = {place.partition: place.offset for place in until}
-        self._reader.assign(since)
-        left = {place.partition for place in since if place.offset < last[place.partition]}
-        found: list[dict[str, object]] = []
-        while left:
-            for message in self._reader.consume(1000, 0.2):
-                if message.error() is None and (value := message.value()) is not None:
-                    found.append(orjson.loads(value))
-                    if (message.offset() or 0) + 1 >= last[message.partition() or 0]:
-                        left.discard(message.partition() or 0)
-        self._reader.unassign()
-        return found
+def deliver(
+    parts: Running,
+    world: Internet,
+    name: str,
+    addresses: Iterable[str],
+    *,
+    content: Content = Content.CAMPAIGN,
+    body: int = BODY_BYTES,
+    rate: float | None = None,
+) -> Outcome:
+    """A mailing of that name, which may be used again: `run` of it."""
+    fresh = f"{name}-{time.time_ns()}"
+    return run(parts, world, mailing(content, fresh, addresses, parts.recipient_secret, body), rate)
 
 
 def run(parts: Running, world: Internet, mailing: Mailing, rate: float | None = None) -> Outcome:
@@ -107,9 +80,9 @@ def run(parts: Running, world: Internet, mailing: Mailing, rate: float | None = 
     sink_before = cpu_seconds(world.sink.pid)
     with Publisher(cluster, "bench") as publisher:
         publish(publisher, mailing, rate)
-    _wait_for_facts(watch, since, 2 * len(mailing.sends))
+    wait_for_facts(watch, since, 2 * len(mailing.sends))
     idle = machine.idle_share(Machine.now())
-    _wait_for_sink(watch)
+    wait_for_sink(watch)
     after = cpu_of(parts.pids)
     story = watch.read(since, watch.ends(MESSAGES))
     watch.close()
@@ -140,7 +113,7 @@ def publish(publisher: Publisher, mailing: Mailing, rate: float | None = None) -
         publisher.send(SENDS, send.key, send.value)
 
 
-def _wait_for_facts(watch: Watch, since: list[TopicPartition], count: int) -> None:
+def wait_for_facts(watch: Watch, since: list[TopicPartition], count: int) -> None:
     """Until `count` more records are on the topic of the messages' story, or nothing moves any more."""
     start, seen, moved = sum(place.offset for place in since), 0, time.monotonic()
     while seen < count and time.monotonic() - moved < _STALLED_S:
@@ -150,9 +123,9 @@ def _wait_for_facts(watch: Watch, since: list[TopicPartition], count: int) -> No
             seen, moved = now, time.monotonic()
 
 
-def _wait_for_sink(watch: Watch) -> None:
+def wait_for_sink(watch: Watch) -> None:
     deadline = time.monotonic() + _STALLED_S
-    while any(watch.sink_lag(topic) for topic in (MESSAGES, ATTEMPTS)) and time.monotonic() < deadline:
+    while any(watch.lag(SINK_GROUP, topic) for topic in (MESSAGES, ATTEMPTS)) and time.monotonic() < deadline:
         time.sleep(_LOOK_S)
 
 
