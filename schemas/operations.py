@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Base64Bytes
+from pydantic import Base64Bytes, Field
 
 from schemas.envelope import Event, Metadata
 
@@ -35,8 +35,9 @@ class AllowanceDrawn(Event):
     """
 
     type: Literal["allowance.drawn"] = "allowance.drawn"
-    day: int = 0  # days since 1970-01-01, UTC; 0: of the tenant's rate, from `occurred_at` on
-    messages: int
+    # Less than one would give back what others have used.
+    day: Annotated[int, Field(ge=0)] = 0  # days since 1970-01-01, UTC; 0: of the tenant's rate, from `occurred_at` on
+    messages: Annotated[int, Field(ge=1, le=1_000_000)]
     run: str  # of the worker: another after a restart, which does not know what the former has used
 
     @property

@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Any
+
 import pytest
 
 from schemas import ids
+from schemas.codec import encode
 from schemas.operations import AllowanceDrawn
 from schemas.rules.shaping import Shaping
 from schemas.rules.shaping_file import merged
+from sinks.smtp.sharing import Heard
 from tests.smtp_owner.internet import Internet
 from tests.smtp_owner.stage import Worker, command, config, ends, facts, queue
 from tests.waiting import wait_until
 from topics.kafka import Cluster
 from topics.publisher import Publisher
+from topics.record import Record
 from topics.registry import ALLOWANCES
-
-pytestmark = pytest.mark.stack
 
 DOMAINS = [f"{name}.test" for name in "abcdefgh"]
 
 
+def test_a_draw_is_heard_once_and_nonsense_never() -> None:
+    def record(offset: int, **fields: Any) -> Record:
+        event = AllowanceDrawn.from_cause(str(offset), occurred_at=datetime.now(UTC), run="1", messages=5, **fields)
+        encoded = encode(event, source="test")
+        value = encoded.value if offset != 2 else encoded.value.replace(b":5,", b":-5,")
+        return Record(ALLOWANCES.name, 0, offset, encoded.key, value, [*encoded.headers], 0)
+
+    heard = Heard()
+    for offset in (0, 1, 2, 1, 0, 3):
+        heard.feed(record(offset, day=offset + 1))
+    heard.feed(Record(ALLOWANCES.name, 0, 4, b"x", None, [], 0))
+    assert [draw.day for draw in heard.take()] == [1, 2, 4]
+    assert heard.take() == []
+    heard.read_again()
+    heard.feed(record(0, day=1))
+    assert heard.take() == []
+
+
+@pytest.mark.stack
 @pytest.mark.parametrize(
     ("limit", "messages"), [("daily = 5", 5), ('message_rate = "1/d"', 1)], ids=["a day's cap", "a rate"]
 )
