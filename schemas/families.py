@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas import attempts, engagement, feedback, lanes, messages, operations, state
+from schemas import attempts, engagement, feedback, lanes, messages, operations, state, tracing
 from schemas.envelope import Event
 from schemas.sends import SendRequested
 
@@ -42,6 +42,7 @@ EVENTS: dict[str, type[Event]] = {
         operations.AllowanceDrawn,
         operations.AuditFound,
         operations.RecordDeadLettered,
+        tracing.SessionTraced,
     )
 }
 

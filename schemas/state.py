@@ -99,12 +99,12 @@ class ControlSet(Event):
     """`control.set` on `mail.controls`: an operator's command about the messages that a selector names.
 
     Terms of a selector: see `schemas.rules.selector`. `until` is when a suspension or a move is over, and when the
-    grace of a purge is. `resume`, `unpurge` and `unmove` take the control of the same `control_id` back.
+    grace of a purge is. `resume`, `unpurge`, `unmove` and `untrace` take the control of the same `control_id` back.
     """
 
     type: Literal["control.set"] = "control.set"
     control_id: Annotated[str, Field(min_length=1, max_length=64)]
-    action: Literal["suspend", "resume", "purge", "unpurge", "move", "unmove"]
+    action: Literal["suspend", "resume", "purge", "unpurge", "move", "unmove", "trace", "untrace"]
     selector: Annotated[dict[str, str], Field(max_length=16)]
     reason: Label
     by: Label = ""

@@ -159,6 +159,7 @@ CONTROLS = _state("mail.controls", "control_id", "control.set", ("cli",), "smtp"
 SITES = _state("mail.sites", "domain", "site.learned", ("smtp",), "plan")
 SUBSCRIBERS = _state("mail.subscribers", "tenant/recipient_id", "subscriber.set", ("cli",), "plan")
 AUDITS = _fact("mail.audits", "asset", ("audit.found",), ("monitors",), embedded=1)
+TRACES = Topic("mail.traces", "control_id", ("session.traced",), 1, 1, 3_600_000, ("smtp",), ("cli",))
 DEADLETTERS = Topic(
     "mail.deadletters", "key of the original", ("record.deadlettered",), 1, 1, 7 * DAY_MS,
     ("plan", "smtp", "classify", "suppress", "engage", SINK), ("cli", SINK),
@@ -167,7 +168,7 @@ DEADLETTERS = Topic(
 TOPICS: tuple[Topic, ...] = (
     *(SENDS, SENDS_URGENT, LANES, LANES_URGENT, QUEUE, INBOUND, RECIPIENTS, MESSAGES, ATTEMPTS, TALLIES, ALLOWANCES),
     *(BOUNCES, COMPLAINTS, UNSUBSCRIBES, OPENS, CLICKS, CONVERSIONS, REPLIES, SUPPRESS_STATE, ENGAGE_STATE),
-    *(SUPPRESSIONS, CAMPAIGNS, SHAPING, CONTROLS, SITES, SUBSCRIBERS, AUDITS, DEADLETTERS),
+    *(SUPPRESSIONS, CAMPAIGNS, SHAPING, CONTROLS, SITES, SUBSCRIBERS, AUDITS, TRACES, DEADLETTERS),
 )
 
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}

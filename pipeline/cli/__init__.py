@@ -26,6 +26,7 @@ COMMANDS = {  # in the order of the help: the module below this package that reg
     "campaign": "campaign",
     "message": "data",
     "queue": "queue",
+    "trace": "trace",
     "sql": "data",
     "shaping": "shaping",
     "topics": "topics",

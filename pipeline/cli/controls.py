@@ -37,13 +37,13 @@ class Desk:
             )
         with configured():
             self._keyring = wiring.keyring(settings)
-        self._cluster = cluster
+        self.cluster = cluster
         self._register = Register(self._keyring, frozenset(settings.pools))
 
     @property
     def in_force(self) -> list[Control]:
         """As they are now. Raises Later when Kafka does not answer."""
-        view: View[str] = View(self._cluster, CONTROLS, self._fold, name="cli")
+        view: View[str] = View(self.cluster, CONTROLS, self._fold, name="cli")
         try:
             if not view.wait_ready(_PATIENCE_S):
                 raise Later(f"{CONTROLS.name} could not be read")
@@ -54,7 +54,7 @@ class Desk:
     def publish(self, event: ControlSet) -> None:
         """Sign and write it; returns when Kafka has it."""
         settings = {"message.timeout.ms": int(_PATIENCE_S * 1000)}
-        with Publisher(self._cluster, "cli", settings=settings) as publisher:
+        with Publisher(self.cluster, "cli", settings=settings) as publisher:
             publisher.publish(signed(event, self._keyring))
             publisher.flush()
 

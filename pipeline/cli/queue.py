@@ -6,26 +6,24 @@ them is older starts no attempt at all. Counts come from the history, a second o
 
 from __future__ import annotations
 
-import getpass
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from pipeline.cli import waiting
 from pipeline.cli.controls import desk
 from pipeline.cli.history import history
+from pipeline.cli.orders import Order, event_of
 from pipeline.cli.output import Failure, JsonOption, print_json, print_rows, table, watch
 from pipeline.cli.selection import For, Until, chosen, ending, selecting
 from pipeline.cli.session import loaded
 from schemas.rules.controls import Action, Control, ControlError, read
-from schemas.rules.selector import Selector, parse
+from schemas.rules.selector import parse
 from schemas.state import ControlSet
 
 app = typer.Typer(no_args_is_help=True, help="What waits: look at it, suspend, resume, purge and move it.")
@@ -33,7 +31,7 @@ app = typer.Typer(no_args_is_help=True, help="What waits: look at it, suspend, r
 _GRACE = timedelta(minutes=15)
 _MOVING = timedelta(hours=1)
 _ASKED_FROM = 1_000  # messages: more are not purged without a question
-_TAKES_BACK = {Action.SUSPEND: "resume", Action.PURGE: "unpurge", Action.MOVE: "unmove"}
+_TAKES_BACK = {Action.SUSPEND: "resume", Action.PURGE: "unpurge", Action.MOVE: "unmove", Action.TRACE: "untrace"}
 _IN_EFFECT = "in effect on every worker within 2 s"
 
 Selection = Mapping[str, str]
@@ -94,7 +92,7 @@ def suspend(
     json: JsonOption = False,
 ) -> None:
     """Start no attempt of these messages, of waiting ones and those to come, until `resume` or the time given."""
-    order = _Order("suspend", chosen(selection), reason, ending(lasting, until))
+    order = Order("suspend", chosen(selection), reason, ending(lasting, until))
     _carry_out(order, dry_run=dry_run, json=json)
 
 
@@ -110,7 +108,7 @@ def purge(
     json: JsonOption = False,
 ) -> None:
     """Throw these waiting messages away, after a grace (15 minutes) in which they wait and `resume ID` saves them."""
-    order = _Order("purge", chosen(selection, waiting=True), reason, ending(lasting, until, _GRACE))
+    order = Order("purge", chosen(selection, waiting=True), reason, ending(lasting, until, _GRACE))
     _carry_out(order, dry_run=dry_run, json=json, ask=not yes)
 
 
@@ -129,7 +127,7 @@ def move(
     pools = loaded().pools
     if to not in pools:
         raise Failure(f"pool {to} is not configured; known: {', '.join(pools)}", status=2)
-    order = _Order("move", chosen(selection, waiting=True), reason, ending(lasting, until, _MOVING), {"pool": to})
+    order = Order("move", chosen(selection, waiting=True), reason, ending(lasting, until, _MOVING), {"pool": to})
     _carry_out(order, dry_run=dry_run, json=json)
 
 
@@ -159,28 +157,15 @@ def resume(
         if any(each.action is Action.PURGE and each.until <= time.time() for each in found):
             raise Failure("the grace of this purge is over: its messages have ended")
         for control in found if not dry_run else ():
-            order = _Order(_TAKES_BACK[control.action], control.selector, reason)
-            known.publish(_event(order, control.control_id))
+            order = Order(_TAKES_BACK[control.action], control.selector, reason)
+            known.publish(event_of(order, control.control_id))
     print_rows(("id", "action", "selector"), [_row(each)[:3] for each in found], as_json=json)
     if not json:
         typer.echo("would be taken back" if dry_run else f"taken back; {_IN_EFFECT}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    action: str
-    selector: Selector
-    reason: str
-    until: datetime | None = None
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        until = f" until {self.until:%F %T} UTC" if self.until is not None else ""
-        return f"{self.action} {self.selector}{until}"
-
-
-def _carry_out(order: _Order, *, dry_run: bool, json: bool, ask: bool = False) -> None:
-    event = _event(order, f"c-{uuid.uuid4().hex[:12]}")
+def _carry_out(order: Order, *, dry_run: bool, json: bool, ask: bool = False) -> None:
+    event = event_of(order, f"c-{uuid.uuid4().hex[:12]}")
     try:
         read(event)
     except ControlError as error:
@@ -202,7 +187,7 @@ def _carry_out(order: _Order, *, dry_run: bool, json: bool, ask: bool = False) -
         typer.echo(f"set as {event.control_id}; {_IN_EFFECT}")
 
 
-def _told(order: _Order, event: ControlSet, counted: waiting.Counted | str, *, dry_run: bool) -> dict[str, Any]:
+def _told(order: Order, event: ControlSet, counted: waiting.Counted | str, *, dry_run: bool) -> dict[str, Any]:
     known = counted if isinstance(counted, waiting.Counted) else None
     return {
         "id": None if dry_run else event.control_id,
@@ -221,25 +206,6 @@ def _confirm(question: str) -> None:
         sure = False
     if not sure:
         raise Failure("nothing was done; --yes does not ask")
-
-
-def _event(order: _Order, control_id: str) -> ControlSet:
-    now = datetime.now(UTC)
-    try:
-        return ControlSet.from_cause(
-            f"{control_id}/{order.action}/{now.isoformat()}",
-            occurred_at=now,
-            control_id=control_id,
-            action=order.action,
-            selector=order.selector.as_dict(),
-            reason=order.reason,
-            by=getpass.getuser(),
-            until=order.until,
-            arguments=dict(order.arguments),
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise Failure(f"{first['loc'][0]}: {first['msg']}", status=2) from None
 
 
 def _row(control: Control) -> Sequence[Any]:

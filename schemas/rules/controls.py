@@ -26,6 +26,7 @@ from schemas.rules.selector import Selector, SelectorError
 from schemas.state import ControlSet
 
 IN_FORCE_MAX: Final = 1_000  # controls at a time
+TRACED_FOR: Final = timedelta(hours=1)  # at most
 PURGED_FOR: Final = timedelta(days=8)  # after its grace: longer than any message lives
 _LANES_KEPT: Final = 100_000  # lanes come from outside
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
@@ -41,6 +42,7 @@ class Action(IntEnum):
     PURGE = 1
     MOVE = 2
     SUSPEND = 3
+    TRACE = 4  # decides nothing: somebody watches
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,12 @@ class Control:
         return self.until + (PURGED_FOR.total_seconds() if self.action is Action.PURGE else 0.0)
 
 
-_STARTS: Final = {"suspend": Action.SUSPEND, "purge": Action.PURGE, "move": Action.MOVE}
+_STARTS: Final = {
+    "suspend": Action.SUSPEND,
+    "purge": Action.PURGE,
+    "move": Action.MOVE,
+    "trace": Action.TRACE,
+}
 
 
 def read(event: ControlSet) -> Control | None:
@@ -75,7 +82,12 @@ def read(event: ControlSet) -> Control | None:
         raise ControlError(str(error)) from None
     if event.until is None and action is not Action.SUSPEND:
         raise ControlError(f"a {event.action} needs a time (until)")
-    if found.before is None and action is not Action.SUSPEND:
+    if action is Action.TRACE:
+        if found.index is None or found.index[0] not in ("recipient_domain", "site") or len(found.as_dict()) > 1:
+            raise ControlError("a trace is of one domain or site")
+        if event.until is not None and event.until - event.occurred_at > TRACED_FOR:
+            raise ControlError(f"a trace lasts at most {TRACED_FOR}")
+    elif found.before is None and action is not Action.SUSPEND:
         raise ControlError(f"a {event.action} needs {selector.BEFORE}: it is about what waits, not about all to come")
     pool = ""
     if action is Action.MOVE:
@@ -92,9 +104,11 @@ class Controls:
 
     def __init__(self, controls: Iterable[Control] = ()) -> None:
         self.all: tuple[Control, ...] = tuple(sorted(controls, key=lambda each: (each.action, each.control_id)))
+        self._traces = tuple(each for each in self.all if each.action is Action.TRACE)
+        self._deciding = self.all[: len(self.all) - len(self._traces)]
         self._by: dict[str, dict[str, tuple[Control, ...]]] = {}
         self._others: tuple[Control, ...] = ()
-        for control in self.all:
+        for control in self._deciding:
             if (index := control.selector.index) is None:
                 self._others += (control,)
             else:
@@ -102,11 +116,16 @@ class Controls:
                 known = self._by.setdefault(attribute, {})
                 known[value] = (*known.get(value, ()), control)
         self._suspensions = tuple(each for each in self.all if each.action is Action.SUSPEND)
-        self._early = tuple(each for each in self.all if each.action is not Action.SUSPEND)
+        self._early = tuple(each for each in self._deciding if each.action is not Action.SUSPEND)
         self._lanes: dict[str, tuple[Control, ...]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.all)
+        """Whether any of them decides about messages."""
+        return bool(self._deciding)
+
+    def watching(self, command: MessageQueue, now: float) -> Control | None:
+        """The trace that sees this message's session."""
+        return next((each for each in self._traces if now < each.until and each.selector.matches(command)), None)
 
     def of(self, command: MessageQueue, now: float) -> Control | None:
         """The control that decides about this message, if any does."""

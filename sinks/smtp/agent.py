@@ -38,6 +38,7 @@ from sinks.smtp.sharing import Sharing
 from sinks.smtp.sites import Sites, lane_for, placed, to_lanes
 from sinks.smtp.state import Result, tenant_number
 from sinks.smtp.steering import Steering
+from sinks.smtp.tracing import Tracer
 from topics import admin
 from topics.errors import Broken
 from topics.publisher import Publisher
@@ -121,7 +122,8 @@ class Agent:
             self._fail,
             config.presses,
         )
-        self._connections, self._router = connections(config, self._shapes, self, self._press)
+        tracer = Tracer(self._publisher, config.instance, self._knowledge.desk.watching, time.time)
+        self._connections, self._router = connections(config, self._shapes, self, self._press, tracer)
         lanes, group = config.lanes, f"smtp.{config.lanes.group}"
         self._target = config.successor or lanes
         topics = journal.Topics(lanes.state, lanes.inputs, self._target.inputs)

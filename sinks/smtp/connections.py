@@ -30,6 +30,7 @@ from sinks.smtp.shapes import Manner
 from sinks.smtp.state import Kind, Result
 from sinks.smtp.sts_policies import NO_POLICY, StsView
 from sinks.smtp.tls_policies import TlsPolicies, carries, reported
+from sinks.smtp.tracing import Tracer, opening_of
 
 _ANY: Final = Manner()  # until the site is known
 
@@ -80,6 +81,7 @@ class Connections:
         policies: TlsPolicies,
         press: Pressroom,
         worker: str,
+        tracer: Tracer | None = None,
     ) -> None:
         self._ears = ears
         self._route = route
@@ -88,6 +90,7 @@ class Connections:
         self._policies = policies
         self._press = press
         self._worker = worker
+        self._tracer = tracer
         self._since = int(time.time())  # the core counts sessions anew after each restart
         self._links: dict[int, _Link] = {}
         self._orders: dict[int, _Link] = {}
@@ -167,6 +170,11 @@ class Connections:
             tls_failure=answer.tls_failure,
         )
         result, rest = result_of(answer.outcome, link.command, attempt)
+        if self._tracer is not None:
+            what = (
+                f"no session with {result.mx_host} [{result.mx_ip}]: {result.stage} {result.code or ''} {result.text}"
+            )
+            self._tracer.note(link.command, attempt.session_id, what)
         self._failed(link, result, rest=rest)
 
     def _opened(self, link: _Link, session: Session) -> None:
@@ -175,6 +183,8 @@ class Connections:
             return
         link.session = session
         session.on_closed = lambda _: self._lost(link)
+        if self._tracer is not None:
+            self._tracer.note(link.command, self._session_id(link), opening_of(session.info), session.info)
         self._ears.opened(link.number)
 
     def _failed(self, link: _Link, result: Result, *, rest: bool) -> None:
@@ -239,6 +249,8 @@ class Connections:
             self._gone(link)  # the peer closed it while the message was composed: nobody's fault
             return
         link.envelope = envelope
+        if self._tracer is not None:
+            session.tap = self._tracer.tap(link.command, self._session_id(link), session.info)
         session.send(
             envelope,
             wire,
@@ -313,7 +325,7 @@ class Connections:
             tls_policy, tls_failure = reported(info, link.sts[1], link.manner.tls)
         return Attempt(
             worker=self._worker,
-            session_id=f"{self._since:x}-{link.number}",
+            session_id=self._session_id(link),
             started_at=int(link.started * 1000),
             at=int(now * 1000),
             connect_ms=info.connect_ms if info is not None and link.used == 1 else 0.0,
@@ -324,6 +336,9 @@ class Connections:
             tls_policy=tls_policy,
             tls_failure=tls_failure or link.sts[1].failure,
         )
+
+    def _session_id(self, link: _Link) -> str:
+        return f"{self._since:x}-{link.number}"
 
     def _local(self, kind: Kind, reason: str) -> Result:
         return Result(kind, int(time.time() * 1000), reason=reason, worker=self._worker)

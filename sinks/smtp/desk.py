@@ -114,6 +114,10 @@ class Desk:
             return None
         return verdict_of(control, command, now, self._worker, self._partitions())
 
+    def watching(self, command: MessageQueue, now: float) -> Control | None:
+        """Who watches the session that carries this message."""
+        return self.controls.watching(command, now)
+
     def gate(self, lane: str, now: float) -> Park | None:
         """What keeps every message of the lane."""
         control = self.controls.closing(lane, now)

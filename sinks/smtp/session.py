@@ -20,6 +20,8 @@ _QUIT_S = 5.0
 
 OnOutcome = Callable[[Outcome], None]
 OnReady = Callable[[], None]
+Tap = Callable[[str, bytes], None]
+"""Hears what is sent (`>`) and received (`<`), as it is, and what is not shown (`*`): the body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,15 @@ class SessionInfo:
 
 
 class Session(asyncio.Protocol):
-    """`on_closed`, if set, is called once when the connection has ended, after the outcome of a transaction on it."""
+    """`on_closed`, if set, is called once when the connection has ended, after the outcome of a transaction on it.
+    `tap`, if set, hears the dialogue.
+    """
 
     def __init__(self, info: SessionInfo, timeouts: Timeouts) -> None:
         self.info = info
         self.messages_sent = 0
         self.on_closed: Callable[[Session], None] | None = None
+        self.tap: Tap | None = None
         self._timeouts = timeouts
         self._dialogue = Dialogue(info.features)
         self._loop = asyncio.get_running_loop()
@@ -155,6 +160,8 @@ class Session(asyncio.Protocol):
             self.drop()
             return
         self._quitting = True
+        if self.tap is not None:
+            self.tap(">", b"QUIT\r\n")
         self._transport.write(b"QUIT\r\n")
         self._limit = inf
         self._arm(_QUIT_S)
@@ -165,6 +172,8 @@ class Session(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
 
     def data_received(self, data: bytes) -> None:
+        if self.tap is not None:
+            self.tap("<", data)
         if self._quitting:
             self._disconnect()
             return
@@ -196,8 +205,12 @@ class Session(asyncio.Protocol):
 
     def _perform(self, step: Step) -> None:
         if step.write and self._transport is not None:
+            if self.tap is not None:
+                self.tap(">", step.write)
             self._transport.write(step.write)
         if step.body:
+            if self.tap is not None:
+                self.tap("*", b"body of %d octets" % len(self._rest))
             self._write_body()
             return
         if step.close:

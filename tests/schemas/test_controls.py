@@ -229,6 +229,10 @@ class TestWhichDecides:
         ("wrong", "said"),
         [
             (event("purge", until=None), "a purge needs a time"),
+            (event("trace", {"site": "google"}), "a trace needs a time"),
+            (event("trace", {"tenant": "default"}, until=AT), "of one domain or site"),
+            (event("trace", {"site": "google", "stream": "marketing"}, until=AT), "of one domain or site"),
+            (event("trace", {"site": "google"}, until=AT + timedelta(hours=2)), "at most 1:00:00"),
             (event("move"), "a move needs the pool"),
             (event("move", arguments={"pool": "a/b"}), "a move needs the pool"),
             (event("move", arguments={"pool": 7}), "a move needs the pool"),
@@ -243,6 +247,17 @@ class TestWhichDecides:
     @pytest.mark.parametrize("action", ["resume", "unpurge", "unmove"])
     def test_what_takes_a_control_back_sets_none(self, action: str) -> None:
         assert read(event(action)) is None
+
+
+def test_a_trace_watches_and_decides_nothing() -> None:
+    controls = in_force(event("trace", {"site": "google"}, until=AT + timedelta(minutes=5)))
+    assert not controls
+    assert controls.of(message(), NOW) is None
+    assert controls.closing("default/google#0", NOW) is None
+    assert not controls.reviews("default/google#0", NOW)
+    assert controls.watching(message(), NOW) is not None
+    assert controls.watching(message(site="yahoo"), NOW) is None
+    assert controls.watching(message(), NOW + 300) is None
 
 
 class TestSignature:

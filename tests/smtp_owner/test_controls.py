@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 
 from schemas import ids
+from schemas.codec import decode
 from schemas.signing import signed
 from schemas.state import CampaignSet, CampaignStatus, ControlSet
+from schemas.tracing import SessionTraced
 from tests.smtp_owner.internet import Internet
-from tests.smtp_owner.stage import KEYRING, Worker, command, config, ends, facts, names, queue
+from tests.smtp_owner.stage import KEYRING, Worker, command, config, ends, facts, names, queue, read
 from tests.waiting import wait_until
 from topics.kafka import Cluster
 from topics.publisher import Publisher
-from topics.registry import ATTEMPTS, MESSAGES
+from topics.registry import ATTEMPTS, MESSAGES, TRACES
 
 pytestmark = pytest.mark.stack
 
@@ -131,3 +133,21 @@ def test_a_paused_campaign_waits_without_a_fact_and_goes_on(
         campaign(CampaignStatus.RUNNING)
         ended(cluster, 1)
     assert ends(cluster) == ["message.delivered"]
+
+
+def test_a_watched_domain_shows_its_dialogue_and_no_address(
+    cluster: Cluster, world: Internet, publisher: Publisher
+) -> None:
+    world.answers["gone@a.test"] = ["550 5.1.1 gone@a.test: no such user"]
+    control(publisher, "trace", {"domain": "a.test"}, until=datetime.now(UTC) + timedelta(minutes=1))
+    with Worker(config(cluster, world)):
+        queue(publisher, command("gone"), command("other", domain="b.test"))
+        ended(cluster, 2)
+        wait_until(lambda: "no such user" in str(read(cluster, TRACES)), what="the reply")
+    events = [decode(record.value, record.headers) for record in read(cluster, TRACES)]
+    seen = [line for event in events if isinstance(event, SessionTraced) for line in event.lines]
+    assert any(line.startswith("* mx.a.test [198.18.0.1] from [") for line in seen)
+    assert "> RCPT TO:<address>" in seen
+    assert "< 550 5.1.1 <address>: no such user" in seen
+    assert not any("gone" in line or "brand.test" in line or "Hello" in line for line in seen)
+    assert {event.recipient_domain for event in events if isinstance(event, SessionTraced)} == {"a.test"}
