@@ -50,6 +50,9 @@ class _Known:
     def site(self, domain: str) -> tuple[str, str]:
         return (f"mx.{domain}", "")
 
+    def former_site(self, domain: str, after: datetime) -> str:
+        return ""
+
 
 class _Nowhere(asyncio.Transport):
     """Takes what is written, and forgets it."""

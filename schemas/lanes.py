@@ -68,10 +68,11 @@ class MessageQueue(MailEvent):
     moved_from: str = ""  # the lane position it came from, empty for a new message
     moved_at: AwareDatetime | None = None  # when the newest control that moved it was set
     rerouted: bool = False  # its site was corrected once
+    via: str = ""  # the lane that it passes first, since a repeat of it would be known there
 
     @property
     def key(self) -> str:
-        return ids.lane_key(self.pool, self.site, self.shard)
+        return self.via or ids.lane_key(self.pool, self.site, self.shard)
 
     @property
     def subject(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from schemas.attachments import ATTACHMENTS_MAX, Attachment
 from schemas.envelope import Event, Label, Metadata, Name, Stream, Tags
@@ -117,14 +117,28 @@ class ControlSet(Event):
         return self.control_id
 
 
+class FormerSite(BaseModel):
+    """A site that a domain had, and when it was seen to have another."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    site: str
+    until: AwareDatetime
+
+
 class SiteLearned(Event):
-    """`site.learned` on `mail.sites`: who takes mail for a domain, as its MX records say."""
+    """`site.learned` on `mail.sites`: who takes mail for a domain, as its MX records say.
+
+    `former`: the sites before, oldest first. Whether a send is a repeat is known where the message went, so within the
+    duplicate window it passes there first.
+    """
 
     type: Literal["site.learned"] = "site.learned"
     domain: str
     site: str
     provider: str
     mx_hosts: tuple[str, ...] = ()
+    former: Annotated[tuple[FormerSite, ...], Field(max_length=8)] = ()
 
     @property
     def key(self) -> str:

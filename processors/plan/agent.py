@@ -21,7 +21,7 @@ from processors.plan.core import Accepted, Decision, Headers, Rejected, Rules, S
 from schemas.claims import CHECKED_IN_ABOVE, ClaimError
 from schemas.codec import decode
 from schemas.rules.shaping import Shaping
-from schemas.state import CampaignSet, RecipientSeen, SiteLearned
+from schemas.state import CampaignSet, FormerSite, RecipientSeen, SiteLearned
 from schemas.tenant import Tenant
 from topics import admin, loop
 from topics.claims import Claims, ClaimsAway
@@ -71,7 +71,12 @@ class KnownViews:
         return self._campaigns.get(f"{tenant}/{campaign_id}")
 
     def site(self, domain: str) -> tuple[str, str]:
-        return self._sites.get(domain) or (domain, "")
+        found = self._sites.get(domain)
+        return (domain, "") if found is None else found[:2]
+
+    def former_site(self, domain: str, after: datetime) -> str:
+        found = self._sites.get(domain)
+        return "" if found is None else next((each.site for each in found[2] if each.until > after), "")
 
     def as_of(self, now: datetime) -> datetime:
         """Until when the campaigns are surely all known."""
@@ -148,6 +153,6 @@ def _campaign(record: Record) -> CampaignSet | None:
     return event if isinstance(event, CampaignSet) else None
 
 
-def _site(record: Record) -> tuple[str, str] | None:
+def _site(record: Record) -> tuple[str, str, tuple[FormerSite, ...]] | None:
     event = decode(record.value, record.headers)
-    return (event.site, event.provider) if isinstance(event, SiteLearned) else None
+    return (event.site, event.provider, event.former) if isinstance(event, SiteLearned) else None

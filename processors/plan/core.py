@@ -72,6 +72,10 @@ class Known(Protocol):
         """(site, provider) of a domain; (domain, "") when nobody has learned it yet."""
         ...
 
+    def former_site(self, domain: str, after: datetime) -> str:
+        """The site that the domain had at that time, if it has another since; else empty."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -197,13 +201,21 @@ def _message(
     shown_key = common.pop("idempotency_key")
     when = {"send_at": request.send_at, "expires_at": expires_at}
     accepted = MessageAccepted.from_cause(message_id, occurred_at=send.at, idempotency_key=shown_key, **when, **common)
+    shard = ids.shard(message_id, rules.shards(site))
+    partition, via = ids.lane_partition(pool, site, shard, rules.partitions), ""
+    # A repeat is known where the message went: on the lane of the site that the domain had when the window began.
+    if former := known.former_site(recipient.domain, send.at - timedelta(seconds=tenant.duplicate_window_s)):
+        number = ids.shard(message_id, rules.shards(former))
+        if (first := ids.lane_partition(pool, former, number, rules.partitions)) != partition:
+            partition, via = first, ids.lane_key(pool, former, number)
     queue = MessageQueue.from_cause(
         message_id,
         occurred_at=send.at,
+        via=via,
         recipient=str(recipient),
         idempotency_key=shown_key,
         site=site,
-        shard=ids.shard(message_id, rules.shards(site)),
+        shard=shard,
         content=content_of(request),
         headers=request.headers,
         accepted_at=send.at,
@@ -226,7 +238,7 @@ def _message(
         recipient=seen,
         queue=queue,
         urgent=not stream.is_bulk,
-        partition=ids.lane_partition(pool, site, queue.shard, rules.partitions),
+        partition=partition,
         claims=claims_of(request, campaign),
     )
 

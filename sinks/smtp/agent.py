@@ -35,7 +35,7 @@ from sinks.smtp.reporting import Facts, Tallies
 from sinks.smtp.routing import Route
 from sinks.smtp.shapes import Shapes
 from sinks.smtp.sharing import Sharing
-from sinks.smtp.sites import Sites, lane_for, placed, to_lanes
+from sinks.smtp.sites import Sites, lane_for, onward, placed, to_lanes
 from sinks.smtp.state import Result, tenant_number
 from sinks.smtp.steering import Steering
 from sinks.smtp.tracing import Tracer
@@ -103,6 +103,7 @@ class Agent:
             began=sharing.began,
             gate=self._knowledge.desk.gate,
             reviews=self._knowledge.desk.reviews,
+            onward=lambda command: onward(command, self._partitions),
             policy=lambda command: Policy.of(command, config.tenants),
             limits=self._shapes.limits,
             shape=self._steering.shape,

@@ -164,9 +164,10 @@ class Park:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """It belongs to another lane."""
+    """It belongs to another lane. There it waits for its time, as it would here, or is tried at once."""
 
     to: Relaned
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,7 @@ class Rules:
     gate: Callable[[str, float], Park | None] = lambda lane, now: None
     began: Callable[[MessageQueue, float], None] = lambda command, now: None
     reviews: Callable[[str, float], bool] = lambda lane, now: False
+    onward: Callable[[MessageQueue], Relaned] = lambda command: Relaned(0, False, command.key, command)  # from `via`
     policy: Callable[[MessageQueue], Policy] = lambda command: Policy()
     limits: Callable[[str], Limits] = lambda lane: Limits()
     shape: Callable[[str, Limits, float], Shape] = lambda lane, limits, now: Shape(limits)

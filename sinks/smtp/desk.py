@@ -134,7 +134,7 @@ def verdict_of(control: Control, command: MessageQueue, now: float, worker: str,
             reason = f"{control.control_id} {control.reason}"
             return Refuse(Result(Kind.CANCELLED, int(now * 1000), reason=reason, worker=worker))
         case Action.MOVE:
-            return Move(to_pool(command, control.pool, control.set_at, partitions))
+            return Move(to_pool(command, control.pool, control.set_at, partitions), at_once=True)
         case _:
             return Park(key_of(control.control_id), control.until)
 

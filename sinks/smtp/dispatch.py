@@ -139,21 +139,25 @@ class Dispatch:
                 self._ledger.settle(entry, held, now, until)
             case Park():
                 self.parking.put(entry, verdict)
-            case Move(to):
-                self.move(entry, to)
+            case Move(to, at_once):
+                self.move(entry, to, at_once=at_once)
 
-    def move(self, entry: Entry, to: Relaned) -> None:
-        partition = entry.site.partition
+    def move(self, entry: Entry, to: Relaned, *, at_once: bool = False) -> None:
+        position = f"{self._rules.lanes[entry.urgent]}:{entry.site.partition.number}:{entry.offset >> 1}"
+        # Attempts are facts by number: counted anew, the next would have the id of the first.
+        # And what was deferred waits there as long as it would have here.
+        later = to.command.send_at
+        if entry.next_at and not at_once:
+            later = datetime.fromtimestamp(entry.next_at / 1000, UTC)
+        more = {"attempts": entry.attempts, "moved_from": position, "send_at": later}
+        self.pass_on(entry, replace(to, command=to.command.model_copy(update=more)))
+
+    def pass_on(self, entry: Entry, to: Relaned) -> None:
+        """Send it to another lane; here, a marker stays."""
         entry.phase = Phase.MOVED
         self._cache.free(entry)
         self._ledger.mark(entry)
-        position = f"{self._rules.lanes[entry.urgent]}:{partition.number}:{entry.offset >> 1}"
-        # Attempts are facts by number: counted anew, the next would have the id of the first.
-        # And what was deferred waits there as long as it would have here.
-        later = datetime.fromtimestamp(entry.next_at / 1000, UTC) if entry.next_at else to.command.send_at
-        more = {"attempts": entry.attempts, "moved_from": position, "send_at": later}
-        command = to.command.model_copy(update=more)
-        partition.moved.append(replace(to, urgent=entry.urgent, command=command))
+        entry.site.partition.moved.append(replace(to, urgent=entry.urgent))
 
     def unpark(self, keys: Iterable[str], now: float) -> None:
         """What is parked under these is asked about again."""

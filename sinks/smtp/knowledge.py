@@ -19,6 +19,7 @@ from sinks.smtp.core import Owner
 from sinks.smtp.desk import Desk
 from sinks.smtp.overrides import Override
 from sinks.smtp.sharing import Heard
+from sinks.smtp.sites import Learned
 from sinks.smtp.state import Kind, Result
 from sinks.smtp.steering import override_of
 from topics.record import Record
@@ -45,7 +46,7 @@ class Knowledge:
         self._reader = Reader(cluster, f"smtp-{worker}", check_s=0.25)
         self._suppressions: View[tuple[str, float]] = View(cluster, SUPPRESSIONS, _suppression, reader=self._reader)
         self._campaigns: View[CampaignSet] = View(cluster, CAMPAIGNS, _campaign, reader=self._reader)
-        self._sites: View[str] = View(cluster, SITES, _site, reader=self._reader)
+        self._sites: View[Learned] = View(cluster, SITES, _site, reader=self._reader)
         self._overrides: View[Override] = View(cluster, SHAPING, override_of, reader=self._reader)
         if on_override is not None:
             self._overrides.listen(lambda _, override: on_override(override) if override is not None else None)
@@ -82,7 +83,7 @@ class Knowledge:
     def campaign(self, key: str) -> CampaignSet | None:
         return self._campaigns.get(key)
 
-    def site(self, domain: str) -> str | None:
+    def site(self, domain: str) -> Learned | None:
         return self._sites.get(domain)
 
     def admit(self, command: MessageQueue, now: float) -> Verdict:
@@ -122,6 +123,6 @@ def _campaign(record: Record) -> CampaignSet | None:
     return event if isinstance(event, CampaignSet) else None
 
 
-def _site(record: Record) -> str | None:
+def _site(record: Record) -> Learned | None:
     event = decode(record.value, record.headers)
-    return event.site if isinstance(event, SiteLearned) else None
+    return (event.site, event.former) if isinstance(event, SiteLearned) else None

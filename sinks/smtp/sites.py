@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from schemas import ids
 from schemas.lanes import MessageQueue
-from schemas.state import SiteLearned
+from schemas.state import FormerSite, SiteLearned
 from sinks.smtp.queue import Relaned
 from sinks.smtp.routing import Route
 from topics.publisher import Publisher
 
 _TOLD: Final = 100_000
+_FORMER: Final = 8
+_LONGEST: Final = timedelta(days=7)  # a duplicate window; nobody asks for what was before
+
+
+Learned = tuple[str, tuple[FormerSite, ...]]
+"""The site of a domain, and those that it had."""
 
 
 class Sites:
-    def __init__(self, known: Callable[[str], str | None], publisher: Publisher) -> None:
-        """`known`: the site of a domain as `mail.sites` has it."""
+    def __init__(self, known: Callable[[str], Learned | None], publisher: Publisher) -> None:
+        """`known`: the site of a domain, and those it had, as `mail.sites` has them."""
         self._known = known
         self._publisher = publisher
         self._told: dict[str, str] = {}  # what the view may not show yet
 
     def learn(self, domain: str, route: Route) -> None:
         """Publish it, unless that is known, or said already."""
-        if self._known(domain) == route.site or self._told.get(domain) == route.site:
+        known = self._known(domain)
+        if (known is not None and known[0] == route.site) or self._told.get(domain) == route.site:
             return
         if len(self._told) > _TOLD:
             self._told.clear()  # by now the view has them
@@ -39,8 +46,19 @@ class Sites:
                 site=route.site,
                 provider=route.provider,
                 mx_hosts=route.mx_hosts,
+                former=former(known, now),
             )
         )
+
+
+def former(known: Learned | None, now: datetime) -> tuple[FormerSite, ...]:
+    """The sites that a domain had until now, as far as a repeat may still be known there. Oldest first."""
+    if known is None:
+        return ()
+    site, before = known
+    found = [*(each for each in before if each.until > now - _LONGEST), FormerSite(site=site, until=now)]
+    # The oldest is the one that is asked: of a domain that changes all the time, those in between are left out.
+    return (found[0], *found[1:][-(_FORMER - 1) :])
 
 
 def placed(command: MessageQueue, route: Route, shard: Callable[[str, str], int]) -> MessageQueue:
@@ -73,6 +91,11 @@ def lane_for(
 def to_pool(command: MessageQueue, pool: str, set_at: datetime, partitions: int) -> Relaned:
     """Where a message goes that a control, set at that time, moves to another pool."""
     return to_lanes(command.model_copy(update={"pool": pool, "moved_at": set_at}), partitions)
+
+
+def onward(command: MessageQueue, partitions: int) -> Relaned:
+    """Where a message goes that came by a former site's lane and is not known there."""
+    return to_lanes(command.model_copy(update={"via": ""}), partitions)
 
 
 def to_lanes(command: MessageQueue, partitions: int) -> Relaned:

@@ -39,12 +39,16 @@ class KnownState:
     def __init__(self, *campaigns: CampaignSet, sites: dict[str, tuple[str, str]] | None = None) -> None:
         self._campaigns = {(item.tenant, item.campaign_id): item for item in campaigns}
         self._sites = sites or {}
+        self.former: list[tuple[str, datetime]] = []  # of every domain
 
     def campaign(self, tenant: str, campaign_id: str) -> CampaignSet | None:
         return self._campaigns.get((tenant, campaign_id))
 
     def site(self, domain: str) -> tuple[str, str]:
         return self._sites.get(domain, (domain, ""))
+
+    def former_site(self, domain: str, after: datetime) -> str:
+        return next((site for site, until in self.former if until > after), "")
 
 
 def campaign(status: CampaignStatus = CampaignStatus.RUNNING) -> CampaignSet:
@@ -185,6 +189,33 @@ def test_understood_and_refused(record: Any, key: bytes, known: KnownState, reas
     made = decided(record, key=key, known=known)
     assert isinstance(made, Rejected)
     assert made.fact.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("ago", "via"),
+    [(timedelta(hours=23), "mx-old"), (timedelta(hours=25), "")],
+)
+def test_within_the_window_after_a_change_of_site_a_send_passes_by_the_old_lane(ago: timedelta, via: str) -> None:
+    record = send(SMALLEST)
+    known = KnownState(sites={"example.test": ("mx-new", "")})
+    known.former = [("mx-old", record.at - ago)]
+    made = decide(record, RULES, known, NOW)
+    assert isinstance(made, Accepted)
+    assert ids.lane_partition("default", "mx-old", 0, 4) != ids.lane_partition("default", "mx-new", 0, 4)
+    assert (made.queue.site, made.queue.via) == ("mx-new", via and f"default/{via}#0")
+    assert made.queue.key == f"default/{via or 'mx-new'}#0"
+    assert made.partition == ids.lane_partition("default", via or "mx-new", 0, 4)
+
+
+def test_where_both_lanes_are_in_one_partition_there_is_no_detour() -> None:
+    record = send(SMALLEST)
+    known = KnownState(sites={"example.test": ("mx-new", "")})
+    here = ids.lane_partition("default", "mx-new", 0, 4)
+    same = next(f"mx-{n}" for n in range(100) if ids.lane_partition("default", f"mx-{n}", 0, 4) == here)
+    known.former = [(same, record.at)]
+    made = decide(record, RULES, known, NOW)
+    assert isinstance(made, Accepted)
+    assert made.queue.via == ""
 
 
 def test_a_refused_key_may_be_accepted_later_so_each_refusal_is_its_own_fact() -> None:

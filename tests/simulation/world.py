@@ -18,7 +18,7 @@ from schemas.envelope import MailEvent
 from schemas.lanes import Inline, MessageQueue
 from sinks.smtp.commands import Refuse, Rules, Verdict, Wait
 from sinks.smtp.policy import Limits, Policy
-from sinks.smtp.queue import Relaned
+from sinks.smtp.sites import onward
 from sinks.smtp.state import Kind, Result
 from tests.simulation.broker import Broker
 from tests.simulation.host import EPOCH, LANE, STATE, Host
@@ -28,6 +28,7 @@ from tests.simulation.log import Record
 from tests.simulation.operator import Operator
 from tests.simulation.peer import Behaviour, Peer
 from tests.simulation.profiles import Profile, draw
+from tests.simulation.routes import Routes
 from tests.simulation.worker import Worker
 
 DISTURBED: Final = 40.0  # seconds
@@ -69,6 +70,7 @@ class World:
         self.peer = Peer(kernel, profile.peer, profile.lossy_peer)
         self.judge = Judge(self)
         self.operator = Operator(self, DISTURBED)
+        self.routes = Routes(self, DISTURBED)
         self.trace: list[Seen] = []
         self.disturbed = True
         self.workers: dict[int, Worker] = {}
@@ -138,14 +140,14 @@ class World:
                 self.kernel.at(min(at + random.uniform(0.0, 20.0), DISTURBED), self._append, command, urgent)
 
     def _append(self, command: MessageQueue, urgent: bool) -> None:
+        command = self.routes.placed(command, self.kernel.now)
         number = self.lane(command)
-        key = ids.lane_key("default", command.site, 0)
-        offset = self.broker.partitions[LANE[urgent], number].append([(key, command)])
+        offset = self.broker.partitions[LANE[urgent], number].append([(command.key, command)])
         self.judge.accepted(command.message_id, (LANE[urgent], number), offset)
         self.note("plan", "accepted", self.short(command), f"{LANE[urgent]}:{number}:{offset}")
 
     def lane(self, command: MessageQueue) -> int:
-        return ids.lane_partition("default", command.site, 0, self.shape.lanes)
+        return self.routes.lane(command)
 
     def short(self, thing: Any) -> str:
         """How a message is called in a trace; an attempt with its number."""
@@ -162,6 +164,7 @@ class World:
             admit=partial(self._admit, worker),
             gate=partial(operator.gate, worker),
             reviews=partial(operator.reviews, worker),
+            onward=lambda command: onward(command, shape.lanes),
             policy=lambda command: Policy(on_doubt=shape.on_doubt),  # type: ignore[arg-type]  # one of the two, as drawn
             limits=lambda lane: Limits(connections=shape.connections, messages_per_connection=3, idle_s=5.0),
             scale=0.02,
@@ -249,7 +252,7 @@ class World:
         for _ in range(random.randint(0, 3)):
             kernel.at(random.uniform(1.0, DISTURBED), self._compact)
         for _ in range(random.randint(0, 2)):
-            kernel.at(random.uniform(1.0, DISTURBED), self._relane)
+            kernel.at(random.uniform(1.0, DISTURBED), self.routes.relane)
         for at in range(2, int(DISTURBED), 6):
             kernel.at(at, self.judge.conserved)
 
@@ -323,23 +326,6 @@ class World:
         for (topic, _), partition in self.broker.partitions.items():
             if topic == STATE:
                 partition.compact()
-
-    def _relane(self) -> None:
-        """An owner learns that a message's site is another."""
-        random, lanes = self.kernel.random, self.shape.lanes
-        for worker in list(self.workers.values()):
-            for name in sorted(self.commands):
-                command = self.commands[name]
-                site = f"site{random.randrange(3)}"
-                moved = command.model_copy(update={"site": site})
-                number = ids.lane_partition("default", site, 0, lanes)
-                if site != command.site and worker.process.alive and not worker.process.frozen:
-                    to = Relaned(number, False, ids.lane_key("default", site, 0), moved)
-                    worker.post(partial(self._moved, worker, name, to))
-
-    def _moved(self, worker: Worker, name: str, to: Relaned) -> None:
-        if worker.owner.relane(name, to, worker.wall()):
-            self.note(worker.name, "moves", self.short(name), to.lane)
 
     def _calm(self) -> None:
         """Faults end; whoever is down comes back."""

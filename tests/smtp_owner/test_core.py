@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from schemas import ids
+from schemas.lanes import MessageQueue
 from sinks.smtp.commands import GO, Refuse, Rules, Verdict, Wait
 from sinks.smtp.policy import Limits, Policy
 from sinks.smtp.queue import Relaned
@@ -820,3 +821,51 @@ class TestWindow:
         world.settle()
         assert world.log.states == {}
         assert world.owner.depth.marks == 0
+
+
+class TestVia:
+    """A send of a domain whose site has changed comes by the lane where a repeat of it would be known."""
+
+    def onward(self, queued: MessageQueue) -> Relaned:
+        on = queued.model_copy(update={"via": ""})
+        return Relaned(1, False, on.key, on)
+
+    def test_one_that_is_not_known_goes_on_without_an_attempt(self) -> None:
+        world = World(rules=Rules(onward=self.onward))
+        world.add("one", site="b.test", via="default/a.test#0")
+        assert not world.open
+        transaction = world.commit()
+        assert transaction is not None
+        assert [
+            (move.partition, move.lane, move.command.via, move.command.moved_from) for move in transaction.moves
+        ] == [(1, "default/b.test#0", "", "")]
+        assert world.phase("one") is Phase.MOVED
+        assert world.types() == []
+
+    def test_one_that_is_known_is_a_repeat(self) -> None:
+        world = World(rules=Rules(onward=self.onward))
+        world.add("one")
+        deliver_all(world)
+        world.add("one", site="b.test", via="default/a.test#0")
+        transaction = world.begin()
+        assert transaction is None or not transaction.moves
+        world.settle()
+        assert world.types()[-1] == "message.duplicate"
+
+    def test_a_repeat_of_one_that_went_on_is_one_too(self) -> None:
+        world = World(rules=Rules(onward=self.onward))
+        world.add("one", site="b.test", via="default/a.test#0")
+        world.settle()
+        world.add("one", site="b.test", via="default/a.test#0")
+        world.settle()
+        assert world.types() == ["message.duplicate"]
+
+    def test_one_that_goes_on_is_written_again_after_an_abort(self) -> None:
+        world = World(rules=Rules(onward=self.onward))
+        world.add("one", site="b.test", via="default/a.test#0")
+        first = world.begin()
+        assert first is not None
+        world.owner.aborted(first.number, world.now)
+        again = world.commit()
+        assert again is not None
+        assert again.moves == first.moves

@@ -53,7 +53,7 @@ class Log:
     offsets: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
 
     def append(self, queued: MessageQueue, *, urgent: bool = False) -> LaneRecord:
-        lane = ids.lane_key(queued.pool, queued.site, 0)
+        lane = queued.key
         record = LaneRecord(urgent, len(self.lanes[urgent]), lane, queued, bytes(500))
         self.lanes[urgent].append(record)
         return record
