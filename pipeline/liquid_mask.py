@@ -16,7 +16,8 @@ _LIQUID = r"\{%-?\s*raw\s*-?%\}.*?\{%-?\s*endraw\s*-?%\}|\{\{.*?\}\}|\{%.*?%\}"
 _ENCLOSING = (
     r"<!--.*?-->",
     r"<(?P<plain>style|script|title|textarea|mj-style|mj-title|mj-preview)\b.*?</(?P=plain)\s*>",
-    rf"</?[a-zA-Z](?:{_LIQUID}|\"[^\"]*+\"|'[^']*+'|[^\"'>])*+>",  # possessive: Liquid is also what is no quote
+    # possessive: Liquid is also what is no quote
+    rf"</?[a-zA-Z](?:{_LIQUID}|\"(?:{_LIQUID}|[^\"])*+\"|'(?:{_LIQUID}|[^'])*+'|[^\"'>])*+>",
 )
 _PLACES = re.compile(rf"(?P<inside>{'|'.join(_ENCLOSING)})|(?P<text>{_LIQUID})", re.DOTALL | re.IGNORECASE)
 _TAGS = re.compile(_LIQUID, re.DOTALL)
