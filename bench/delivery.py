@@ -22,11 +22,12 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # `python bench/delivery.py` does as well
 
-from bench import accounting, run, workload
+from bench import run, workload
+from bench.accounting import cpu_seconds, load
 from bench.haraka import haraka
 from bench.internet import Behaviour, Internet, Missing, internet
 from bench.parts import Signing, Size, running
-from bench.peers import Peer
+from bench.peers import Peer, fed
 from bench.postfix import CONNECTIONS, postfix
 from bench.report import Found, figures, show
 
@@ -100,8 +101,14 @@ def _measure(scratch: Path, world: Internet, signing: Signing, options: argparse
         deliver("warmer", workload.recipients(_WARM_UP))
         for peer in systems.values():
             peer.run(_WARM_UP)
+        if not options.rtt:  # 20 connections to a far sink measure nothing but the way
+            alone = fed(
+                scratch / "alone", world.sink_port, options.messages, world, lambda: cpu_seconds(world.sink.pid)
+            )
+            found.sink_alone = alone.rate
+            _say(f"the sink alone: {alone.rate:.0f} messages/s")
         for number in range(options.runs):
-            found.load.append(accounting.load())
+            found.load.append(load())
             full = deliver(f"full-{number}", workload.recipients(options.messages))
             _say(f"full speed: {full.rate:.0f} messages/s, {full.cpu_per_1000:.2f} CPU-s per 1,000")
             rate = full.rate / 2

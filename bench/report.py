@@ -19,6 +19,7 @@ class Found:
     half: list[run.Outcome] = field(default_factory=list)
     load: list[float] = field(default_factory=list)
     peers: dict[str, list[peers.PeerOutcome]] = field(default_factory=dict)
+    sink_alone: float | None = None  # messages per second, straight from `smtp-source`
 
 
 def figures(found: Found) -> dict[str, Any]:
@@ -36,6 +37,7 @@ def figures(found: Found) -> dict[str, Any]:
         },
         "memory_mib": {**memory, "all": sum(memory.values())},
         "sink_cpu_seconds_per_1000": spread([each.sink_cpu / each.messages * 1000 for each in found.full], 3),
+        "sink_alone_messages_per_second": None if found.sink_alone is None else round(found.sink_alone),
         "idle_share": spread([each.idle for each in found.full], 2),
         "load_before": [round(load, 1) for load in found.load],
         "peers": {
@@ -76,6 +78,8 @@ def show(found: Found, report: dict[str, Any]) -> None:
     print(f"  memory (PSS)  {', '.join(f'{name} {value}' for name, value in report['memory_mib'].items())} MiB")
     line("idle share of the machine", report["idle_share"], "")
     line("the sink's own CPU", report["sink_cpu_seconds_per_1000"], "s per 1,000")
+    if report["sink_alone_messages_per_second"] is not None:
+        print(f"  {'the sink alone':<28}{report['sink_alone_messages_per_second']:>10}  messages/s")
     print(f"  load before each run  {report['load_before']}")
     print(f"  promise  {_PROMISE}")
     for name, peer in report["peers"].items():
