@@ -12,30 +12,25 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pipeline import places
+from pipeline import outward, places
+from pipeline.outward import HostPort, PoolSettings, Section, SourceSettings
 from schemas.envelope import Name
 from schemas.tenant import Tenant
 
 PREFIX = "MAILRIVER_"
 OTHER_VARIABLES = frozenset({"MAILRIVER_CONFIG", "MAILRIVER_CACHE", "MAILRIVER_DATA"})
 
-HostPort = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$")]
-
 
 class SettingsError(Exception):
     """The configuration cannot be used; the text says what, where and what to do."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class KafkaSettings(_Section):
+class KafkaSettings(Section):
     bootstrap: str = ""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
     group_protocol: Literal["consumer", "classic"] = "consumer"
@@ -48,7 +43,7 @@ class KafkaSettings(_Section):
     key: Path | None = None
 
 
-class ClickHouseSettings(_Section):
+class ClickHouseSettings(Section):
     url: str = "http://127.0.0.1:8123"
     database: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")] = "mailriver"
     user: str = "mailriver"
@@ -58,7 +53,7 @@ class ClickHouseSettings(_Section):
     reader_password: SecretStr | None = None
 
 
-class DeliverySettings(_Section):
+class DeliverySettings(Section):
     mode: Literal["sink", "live"] = "sink"
     """`sink` delivers only to addresses in the simulator's port map, whatever DNS says."""
     port_map: Path | None = None
@@ -77,20 +72,20 @@ class DeliverySettings(_Section):
     """
 
 
-class InboundSettings(_Section):
+class InboundSettings(Section):
     listen: HostPort = "127.0.0.1:2525"
 
 
-class TrackingSettings(_Section):
+class TrackingSettings(Section):
     listen: HostPort = "127.0.0.1:8080"
 
 
-class ClaimSettings(_Section):
+class ClaimSettings(Section):
     folder: Path | None = None
     """Where what is too large for a record is kept: one folder for every `plan` and `smtp`, on all hosts."""
 
 
-class LaneSettings(_Section):
+class LaneSettings(Section):
     """Another number of partitions is another generation: its topics fill while those of the old one drain."""
 
     generation: Annotated[int, Field(ge=1, le=1_000)] = 1
@@ -130,13 +125,25 @@ class Settings(BaseSettings):
     inbound: InboundSettings = InboundSettings()
     tracking: TrackingSettings = TrackingSettings()
     claims: ClaimSettings = ClaimSettings()
-    pools: tuple[Name, ...] = ("default",)
+    pools: dict[Name, PoolSettings] = {"default": PoolSettings()}
+    """A list of names is short for pools without sources of their own."""
+    sources: dict[Annotated[Name, Field(max_length=24)], SourceSettings] = {}
     tenants: dict[Name, Tenant] = {}
 
     @field_validator("kafka", mode="before")
     @classmethod
     def _bare_bootstrap(cls, value: Any) -> Any:
         return {"bootstrap": value} if isinstance(value, str) else value
+
+    @field_validator("pools", mode="before")
+    @classmethod
+    def _by_name_alone(cls, value: Any) -> Any:
+        return {name: {} for name in value} if isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _names_that_are_there(self) -> Self:
+        outward.check_names(self.pools, self.sources, self.tenants)
+        return self
 
     @field_validator("tenants", mode="before")
     @classmethod
@@ -227,6 +234,9 @@ def _suggest(name: str, known: set[str]) -> str:
 def _explain(error: ValidationError) -> list[str]:
     lines = []
     for item in error.errors(include_url=False, include_input=False):
+        if not item["loc"]:
+            lines.append(item["msg"].removeprefix("Value error, "))  # it names the settings itself
+            continue
         *parents, last = (str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             fields = _fields_below(parents)
@@ -236,14 +246,17 @@ def _explain(error: ValidationError) -> list[str]:
     return lines
 
 
+_TABLES: dict[str, type[BaseModel]] = {"tenants": Tenant, "pools": PoolSettings, "sources": SourceSettings}
+
+
 def _fields_below(parents: list[str]) -> set[str]:
     model: type[BaseModel] = Settings
     for part in parents:
         field = model.model_fields.get(part)
         if field is None:  # below [tenants.NAME]
             continue
-        if part == "tenants":
-            model = Tenant
+        if part in _TABLES:
+            model = _TABLES[part]
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             model = field.annotation
     return set(model.model_fields)

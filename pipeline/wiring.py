@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from schemas.tokens import Keyring
     from sinks.smtp.dkim import Signer
     from sinks.smtp.reach import Reach
+    from sinks.smtp.sources import Pool, Source
     from topics.claims import FolderClaims
 
 _log = structlog.get_logger(__name__)
@@ -94,6 +95,42 @@ def shaping(settings: Settings) -> Shaping:
         return shaping_file.load(settings.delivery.shaping)
     except shaping_file.ShapingError as error:
         raise SettingsError(f"delivery.shaping: {error}") from None
+
+
+def fallback_source(settings: Settings) -> Source:
+    """What mail leaves from where no source is configured: the system's choice of address."""
+    from sinks.smtp.sources import Source
+
+    try:
+        return Source(settings.delivery.ehlo_name)
+    except ValueError as error:
+        raise SettingsError(f"delivery.ehlo_name: {error}") from None
+
+
+def pools(settings: Settings) -> dict[str, Pool]:
+    """Pools that have sources of their own."""
+    from sinks.smtp.routing import IpPolicy
+    from sinks.smtp.sources import Pool, Source
+
+    sources: dict[str, Source] = {}
+    for name, each in settings.sources.items():
+        try:
+            sources[name] = Source(
+                each.ehlo_name or settings.delivery.ehlo_name,
+                name,
+                str(each.ipv4) if each.ipv4 else None,
+                str(each.ipv6) if each.ipv6 else None,
+                each.weight,
+                frozenset(each.not_for),
+                host_port(each.proxy) if each.proxy else None,
+            )
+        except ValueError as error:
+            raise SettingsError(f"sources.{name}.ehlo_name: {error}") from None
+    fallback = fallback_source(settings)
+    return {
+        name: Pool(tuple(sources[each] for each in pool.sources) or (fallback,), IpPolicy(pool.ip))
+        for name, pool in settings.pools.items()
+    }
 
 
 def dnssec(settings: Settings) -> bool:

@@ -15,7 +15,7 @@ class AttemptMade(MailEvent):
     attempt: int
     started_at: AwareDatetime
     site: str = ""
-    source: str = ""
+    source: str = ""  # name of the source it left from; of one that has none, its address
     worker: str = ""
     mx_host: str = ""
     mx_ip: str = ""

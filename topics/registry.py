@@ -158,7 +158,7 @@ SHAPING = _state("mail.shaping", "selector/action", "shaping.set", ("shape", "sm
 CONTROLS = _state("mail.controls", "control_id", "control.set", ("cli",), "smtp", ordered=True)
 SITES = _state("mail.sites", "domain", "site.learned", ("smtp",), "plan")
 SUBSCRIBERS = _state("mail.subscribers", "tenant/recipient_id", "subscriber.set", ("cli",), "plan")
-AUDITS = _fact("mail.audits", "asset", ("audit.found",), ("monitors",), embedded=1)
+AUDITS = _fact("mail.audits", "asset", ("audit.found",), ("monitors", "smtp"), embedded=1)
 TRACES = Topic("mail.traces", "control_id", ("session.traced",), 1, 1, 3_600_000, ("smtp",), ("cli",))
 DEADLETTERS = Topic(
     "mail.deadletters", "key of the original", ("record.deadlettered",), 1, 1, 7 * DAY_MS,

@@ -19,6 +19,7 @@ import structlog
 
 from schemas.lanes import MessageQueue
 from sinks.smtp import intake, journal
+from sinks.smtp.alarms import Alarms
 from sinks.smtp.assembly import connections
 from sinks.smtp.bodies import BodyReader
 from sinks.smtp.clock import boottime
@@ -124,7 +125,15 @@ class Agent:
             config.presses,
         )
         tracer = Tracer(self._publisher, config.instance, self._knowledge.desk.watching, time.time)
-        self._connections, self._router = connections(config, self._shapes, self, self._press, tracer)
+        self._connections, self._router = connections(
+            config,
+            self._shapes,
+            self,
+            self._press,
+            tracer,
+            Alarms(self._publisher, config.instance).tell,
+            lambda source, site: self._steering.suspends(source, site, time.time()),
+        )
         lanes, group = config.lanes, f"smtp.{config.lanes.group}"
         self._target = config.successor or lanes
         topics = journal.Topics(lanes.state, lanes.inputs, self._target.inputs)

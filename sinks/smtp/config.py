@@ -13,6 +13,7 @@ from schemas.tokens import Keyring
 from sinks.smtp.dkim import Signer
 from sinks.smtp.reach import Reach
 from sinks.smtp.session import Timeouts
+from sinks.smtp.sources import Pool, Source
 from topics.claims import Claims
 from topics.kafka import Cluster
 from topics.registry import Lanes, lanes
@@ -26,11 +27,10 @@ class SmtpConfig:
     signers: Mapping[str, Signer | None]  # by From domain or tenant/domain; None: unsigned
     reach: Reach
     nameservers: tuple[tuple[str, int], ...]
-    ehlo_name: str
+    source: Source  # of pools that are not among these
+    pools: Mapping[str, Pool] = field(default_factory=dict)
     claims: Claims | None = None
     instance: str = "1"
-    pools: frozenset[str] = frozenset(("default",))
-    bind_address: str | None = None
     shaping: Shaping = field(default_factory=Shaping)
     shaping_file: Path | None = None  # what `shaping` was read from; looked at again and again
     dnssec: bool = False  # the name servers validate, and their word is taken: DANE

@@ -37,8 +37,8 @@ _ANY: Final = Manner()  # until the site is known
 log = structlog.get_logger(__name__)
 
 
-Router = Callable[[str], Awaitable[Route | Permanent | Temporary]]
-"""Where mail for a domain goes."""
+Router = Callable[[str, str], Awaitable[Route | Permanent | Temporary]]
+"""Where mail for a domain goes, of a pool."""
 
 
 class Ears(Protocol):
@@ -79,6 +79,7 @@ class Connections:
         caller: Caller,
         manner: Callable[[str], Manner],
         policies: TlsPolicies,
+        suspended: Callable[[str, str], bool],
         press: Pressroom,
         worker: str,
         tracer: Tracer | None = None,
@@ -88,6 +89,7 @@ class Connections:
         self._caller = caller
         self._manner = manner
         self._policies = policies
+        self._suspended = suspended
         self._press = press
         self._worker = worker
         self._tracer = tracer
@@ -141,7 +143,7 @@ class Connections:
         command = link.command
         try:
             route, view = await asyncio.gather(
-                self._route(command.recipient_domain), self._policies.of(command.recipient_domain)
+                self._route(command.recipient_domain, command.pool), self._policies.of(command.recipient_domain)
             )
             link.sts = (command.recipient_domain, view)
             if not isinstance(route, Route):
@@ -151,7 +153,7 @@ class Connections:
                     del self._links[link.number]
                 else:
                     link.manner = self._manner(route.site)
-                    self._called(link, await self._caller.call(route, view, link.manner))
+                    self._called(link, await self._caller.call(command.pool, route, view, link.manner))
         except Exception:
             # Whatever broke, the message must not wait for ever on a connection that nobody opens.
             log.exception("open_failed", session=link.number)
@@ -162,13 +164,7 @@ class Connections:
         if isinstance(answer, Session):
             self._opened(link, answer)
             return
-        attempt = self._attempt(
-            link,
-            mx_host=answer.mx_host,
-            mx_ip=answer.mx_ip,
-            tls_policy=answer.tls_policy,
-            tls_failure=answer.tls_failure,
-        )
+        attempt = self._attempt(link, answer)
         result, rest = result_of(answer.outcome, link.command, attempt)
         if self._tracer is not None:
             what = (
@@ -200,7 +196,9 @@ class Connections:
         link.envelope = None
         link.started = time.time()
         link.used += 1
-        if record.command.recipient_domain == link.sts[0] or self._may_carry(link, record):
+        if link.session is not None and self._suspended(link.session.info.source, record.command.site):
+            self._gone(link)  # the core opens another, from another source
+        elif record.command.recipient_domain == link.sts[0] or self._may_carry(link, record):
             self._print(link, record)
 
     def _may_carry(self, link: _Link, record: LaneRecord) -> bool:
@@ -316,13 +314,14 @@ class Connections:
 
     # Facts
 
-    def _attempt(
-        self, link: _Link, *, mx_host: str = "", mx_ip: str = "", tls_policy: str = "", tls_failure: str = ""
-    ) -> Attempt:
+    def _attempt(self, link: _Link, tried: Uncalled | None = None) -> Attempt:
         now = time.time()
         info = link.session.info if link.session is not None else None
-        if info is not None:
-            tls_policy, tls_failure = reported(info, link.sts[1], link.manner.tls)
+        policy, failure = (
+            reported(info, link.sts[1], link.manner.tls) if info is not None else ("", link.sts[1].failure)
+        )
+        if tried is not None:
+            policy, failure = tried.tls_policy, tried.tls_failure or failure
         return Attempt(
             worker=self._worker,
             session_id=self._session_id(link),
@@ -331,10 +330,11 @@ class Connections:
             connect_ms=info.connect_ms if info is not None and link.used == 1 else 0.0,
             transfer_ms=(now - link.started) * 1000 if link.used else 0.0,
             info=info,
-            mx_host=mx_host,
-            mx_ip=mx_ip,
-            tls_policy=tls_policy,
-            tls_failure=tls_failure or link.sts[1].failure,
+            mx_host=tried.mx_host if tried is not None else "",
+            mx_ip=tried.mx_ip if tried is not None else "",
+            source=tried.source if tried is not None else "",
+            tls_policy=policy,
+            tls_failure=failure,
         )
 
     def _session_id(self, link: _Link) -> str:

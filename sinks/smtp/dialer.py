@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import ssl
 import time
 from dataclasses import dataclass
@@ -17,19 +16,20 @@ from typing import Any, Final, cast
 
 import aiosmtplib
 
+from sinks.smtp.connecting import connect
 from sinks.smtp.dane import authenticates
 from sinks.smtp.dialogue import Features
 from sinks.smtp.outcome import Broken, Cause, OpeningFailure, Refused, Stage
 from sinks.smtp.reach import Reach
 from sinks.smtp.replies import Reply
 from sinks.smtp.session import Session, SessionInfo, Timeouts
+from sinks.smtp.sources import Source
 from sinks.smtp.tls import DAY_S, Demand, HostMemory, Rung, TlsFailure, TlsMode, failure_of, rungs
 
 # RFC 5321 section 4.1.1.1: a server that does not know EHLO says so by one of these, and is asked by HELO.
 _NO_EHLO = frozenset((500, 502, 504))
 _BROKEN_TLS_S: Final = 3 * DAY_S  # for which a host is asked for nothing better than what it could do
 _BUSY_TLS_S: Final = 3600.0  # 4xx to STARTTLS: it says itself that it will pass
-_EHLO_NAME = re.compile(r"[A-Za-z0-9.\-]{1,255}|\[[0-9A-Fa-f.:IPv]{2,50}\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +39,6 @@ class Endpoint:
     ip: str
     port: int
     mx_host: str
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who we are to a peer: the EHLO name, and the source address to bind (None: the system's choice)."""
-
-    ehlo_name: str
-    bind_address: str | None = None
-
-    def __post_init__(self) -> None:
-        if _EHLO_NAME.fullmatch(self.ehlo_name) is None:
-            raise ValueError("the EHLO name is neither a domain nor an address literal")
 
 
 class Dialer:
@@ -66,11 +54,11 @@ class Dialer:
         self._unverified.verify_mode = ssl.CERT_NONE  # RFC 7435: no proof of name is still better than clear text
 
     async def open(
-        self, endpoint: Endpoint, identity: Identity, demand: Demand, timeouts: Timeouts | None = None
+        self, endpoint: Endpoint, source: Source, demand: Demand, timeouts: Timeouts | None = None
     ) -> Session | OpeningFailure:
         """A session that is ready to send, or why there is none. Cancelling it leaves no socket."""
         timeouts = timeouts or self._timeouts
-        opening = _Opening(self._reach, timeouts, endpoint, identity, demand)
+        opening = _Opening(self._reach, timeouts, endpoint, source, demand)
         try:
             async with asyncio.timeout(timeouts.opening):
                 return await self._climb_down(opening, endpoint.mx_host, demand)
@@ -113,28 +101,28 @@ class Dialer:
 
 
 class _Opening:
-    def __init__(
-        self, reach: Reach, timeouts: Timeouts, endpoint: Endpoint, identity: Identity, demand: Demand
-    ) -> None:
+    def __init__(self, reach: Reach, timeouts: Timeouts, endpoint: Endpoint, source: Source, demand: Demand) -> None:
         self.stage = Stage.CONNECT
         self.failure = ""  # of TLS, so far
         self.untrusted = False  # the last failure was the certificate's alone
         self._reach = reach
         self._timeouts = timeouts
         self._endpoint = endpoint
-        self._identity = identity
+        self._source = source
         self._demand = demand
 
     async def run(self, rung: Rung, context: ssl.SSLContext | None) -> Session | OpeningFailure:
         self.stage = Stage.CONNECT
         self.untrusted = False
         started = time.monotonic()
-        connected = await self._connect()
-        if not isinstance(connected, socket.socket):
+        connected = await connect(
+            self._reach, self._endpoint.ip, self._endpoint.port, self._source, self._timeouts.connect
+        )
+        if isinstance(connected, Broken):
             return connected
         client = aiosmtplib.SMTP(
             hostname=self._endpoint.mx_host,
-            local_hostname=self._identity.ehlo_name,
+            local_hostname=self._source.ehlo_name,
             start_tls=False,
             sock=connected,
             timeout=self._timeouts.banner,
@@ -151,36 +139,6 @@ class _Opening:
             return self._hand_over(client, rung, started)
         finally:
             client.close()  # closes nothing once the transport is handed over
-
-    async def _connect(self) -> socket.socket | Broken:
-        target = self._reach.target(self._endpoint.ip, self._endpoint.port)
-        if target is None:
-            return Broken(Stage.CONNECT, Cause.FORBIDDEN)
-        sock = socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            if self._identity.bind_address is not None:
-                try:
-                    sock.bind((self._identity.bind_address, 0))
-                except OSError:
-                    sock.close()
-                    return Broken(Stage.CONNECT, Cause.SOURCE)
-            loop = asyncio.get_running_loop()
-            async with asyncio.timeout(self._timeouts.connect):
-                await loop.sock_connect(sock, target)
-            if not self._reach.permits(sock.getpeername()[0]):
-                sock.close()
-                return Broken(Stage.CONNECT, Cause.FORBIDDEN)
-        except TimeoutError:
-            sock.close()
-            return Broken(Stage.CONNECT, Cause.TIMEOUT)
-        except OSError:
-            sock.close()
-            return Broken(Stage.CONNECT, Cause.UNREACHABLE)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
 
     async def _greet(self, client: aiosmtplib.SMTP) -> OpeningFailure | None:
         self.stage = Stage.BANNER
@@ -262,12 +220,13 @@ class _Opening:
         if transport is None or transport.is_closing():
             return Broken(self.stage, Cause.LOST)
         cipher = transport.get_extra_info("cipher")
-        source = transport.get_extra_info("sockname")
+        local = transport.get_extra_info("sockname")
         info = SessionInfo(
             mx_host=self._endpoint.mx_host,
             peer_ip=self._endpoint.ip,
             peer_port=self._endpoint.port,
-            source_ip=source[0] if source else "",
+            source_ip=local[0] if local else "",
+            source=self._source.name,
             features=_features(client.esmtp_extensions),
             tls_version=cipher[1] if cipher else "",
             tls_cipher=cipher[0] if cipher else "",

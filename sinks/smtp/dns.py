@@ -126,32 +126,30 @@ class Router:
         lookup: Lookup,
         rng: Random,
         *,
-        policy: IpPolicy = IpPolicy.PREFER_IPV4,
         providers: routing.Providers = routing.NO_PROVIDERS,
     ) -> None:
         self._lookup = lookup
         self._rng = rng
-        self._policy = policy
         self.providers = providers
 
-    async def route(self, domain: str) -> Route | Permanent | Temporary:
+    async def route(self, domain: str, policy: IpPolicy = IpPolicy.PREFER_IPV4) -> Route | Permanent | Temporary:
         """`domain` in A-labels and lower case."""
         found = routing.hosts(domain, await self._lookup(domain, "MX"), self._rng)
         if not isinstance(found, routing.Hosts):
             return found
-        answers = await asyncio.gather(*(self._addresses(name) for name in found.names))
+        answers = await asyncio.gather(*(self._addresses(name, policy) for name in found.names))
         return routing.route(
             domain,
             found,
             dict(zip(found.names, answers, strict=True)),
-            policy=self._policy,
+            policy=policy,
             rng=self._rng,
             providers=self.providers,
         )
 
-    async def _addresses(self, name: str) -> tuple[Answer, Answer]:
+    async def _addresses(self, name: str, policy: IpPolicy) -> tuple[Answer, Answer]:
         four = six = NoData()  # a family that is not wanted is not asked for
-        match self._policy:
+        match policy:
             case IpPolicy.IPV4:
                 return await self._lookup(name, "A"), six
             case IpPolicy.IPV6:

@@ -51,7 +51,7 @@ class Knowledge:
         if on_override is not None:
             self._overrides.listen(lambda _, override: on_override(override) if override is not None else None)
         self._campaigns.listen(lambda key, campaign: self._campaigns_changed.append(key))
-        self.desk = Desk(config.keyring, config.pools, worker, partitions)
+        self.desk = Desk(config.keyring, config.pools.keys() or {"default"}, worker, partitions)
         self._reader.add(self.desk)
         self.draws = Heard()
         self._reader.add(self.draws)

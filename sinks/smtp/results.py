@@ -51,6 +51,7 @@ class Attempt:
     info: SessionInfo | None = None
     mx_host: str = ""  # of the last endpoint that was tried, where no session came about
     mx_ip: str = ""
+    source: str = ""
     tls_policy: str = ""
     tls_failure: str = ""  # RFC 8460 section 4.3
 
@@ -103,6 +104,7 @@ def _broken(stage: Stage, cause: Cause, reply: Reply | None, attempt: Attempt) -
         # No address of the domain is one that mail may go to; asking again would find the same.
         return Result(Kind.FAILED, attempt.at, reason="forbidden_address", worker=attempt.worker), False
     if cause is Cause.SOURCE:
+        # Our own fault: the message has not been tried, and the site is not to blame.
         return Result(Kind.HELD, attempt.at, reason="source_address", worker=attempt.worker), True
     verdict = classify_silence(cause)
     result = _result(
@@ -142,7 +144,7 @@ def _result(
         rule=rule,
         classifier_version=CLASSIFIER_VERSION if rule else 0,
         reason=reason,
-        source=info.source_ip if info else "",
+        source=(info.source or info.source_ip) if info else attempt.source,
         worker=attempt.worker,
         session_id=attempt.session_id,
         mx_host=info.mx_host if info else attempt.mx_host,

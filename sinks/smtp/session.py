@@ -60,8 +60,9 @@ class SessionInfo:
     mx_host: str
     peer_ip: str
     peer_port: int
-    source_ip: str
+    source_ip: str  # ours, as we see it: behind a proxy it is not what the peer sees
     features: Features = field(default_factory=Features)
+    source: str = ""  # its name
     tls_version: str = ""  # empty: in clear
     tls_cipher: str = ""
     tls_verified: bool = False  # the certificate is the MX host's: by the roots we trust, or by DANE

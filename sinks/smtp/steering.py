@@ -57,16 +57,23 @@ class Steering:
         self._worker = config.instance
         self._overrides = Overrides(config.retry_scale)
         self._automation = Automation(shapes.rules_at, self._overrides, scale=config.retry_scale)
-        self._source = config.bind_address or ""  # where the system chooses: the one of the last session
+        self._named = {name: [each.name for each in pool.sources if each.name] for name, pool in config.pools.items()}
+        self._source = ""  # where the system chooses the address: that of the last session
 
     # What the core asks
 
     def shape(self, lane: str, limits: Limits, now: float) -> Shape:
         shape = self._overrides.shape(lane, limits, now)
         shape = replace(shape, limits=self._shapes.dealt(lane, shape.limits))
-        if self._source and (until := self._overrides.source_until(self._source, site_of(lane), now)):
+        # While one of the pool's sources may serve the site, the others are passed over, and nothing waits.
+        names, site = self._named.get(lane.partition("/")[0]) or [self._source], site_of(lane)
+        if until := min(self._overrides.source_until(name, site, now) for name in names):
             return Shape(shape.limits, max(shape.suspended_until, until), min(shape.again_at, until))
         return shape
+
+    def suspends(self, source: str, site: str, now: float) -> bool:
+        """Whether nothing may leave from the source to the site."""
+        return self._overrides.source_until(source, site, now) > 0
 
     def admits(self, before: Admit) -> Admit:
         """Whether an attempt may start: what `before` says, then overrides of senders, then limits of tenants."""

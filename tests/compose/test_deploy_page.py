@@ -16,8 +16,9 @@ from topics.kafka import Security
 PAGE = (ROOT / "docs/deploy.md").read_text()
 
 
-def block(language: str) -> str:
-    (text,) = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+def block(language: str, of: str = "") -> str:
+    """The only one of its language that begins with `of`."""
+    (text,) = re.findall(rf"^```{language}\n({re.escape(of)}.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     return str(text)
 
 
@@ -25,11 +26,19 @@ def test_its_kafka_settings_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path:
     for name in ("MAILRIVER_KAFKA", "MAILRIVER_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / "mailriver.toml"
-    path.write_text(block("toml"))
+    path.write_text(block("toml", "[kafka]"))
     security = wiring.cluster(settings.load(path)).security
     assert isinstance(security, Security)
     assert security.tls
-    assert security.sasl_mechanism == tomllib.loads(block("toml"))["kafka"]["sasl_mechanism"]
+    assert security.sasl_mechanism == tomllib.loads(block("toml", "[kafka]"))["kafka"]["sasl_mechanism"]
+
+
+def test_its_sources_and_pools_are_taken(tmp_path: Any) -> None:
+    path = tmp_path / "mailriver.toml"
+    tenant = 'sending_domains = ["a.example"]\nreturn_path_domain = "b.a.example"\ntracking_url = "https://a.example"\n'
+    path.write_text(block("toml", "[sources.mta1]") + "[tenants.default]\n" + tenant)
+    pools = wiring.pools(settings.load(path))
+    assert [source.name for source in pools["default"].sources] == ["mta1", "mta2"]
 
 
 def test_its_second_worker_differs_from_the_first_where_it_must(compose: Compose) -> None:

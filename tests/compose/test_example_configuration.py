@@ -18,9 +18,14 @@ from pipeline.settings import Settings
 from schemas.tenant import StreamPolicy, Tenant
 
 EXAMPLE = Path(__file__).parents[2] / "mailriver.example.toml"
-SWITCHED_OFF = re.compile(r"^#(?=[a-z_]+ = |\[)", re.MULTILINE)
+SWITCHED_OFF = re.compile(r"^#(?=[a-z0-9_]+ = |\[)", re.MULTILINE)
 # Text that stands for names which the operator chooses.
-CHOSEN = {("tenants",): "default", ("tenants", "default", "streams"): "transactional"}
+CHOSEN: dict[tuple[str, ...], str] = {
+    ("tenants",): "default",
+    ("tenants", "default", "streams"): "transactional",
+    ("pools",): "default",
+    ("sources",): "mta1",
+}
 
 Path_ = tuple[str, ...]
 

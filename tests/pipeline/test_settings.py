@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import settings
+from pipeline import settings, wiring
 from pipeline.settings import SettingsError
+from sinks.smtp.routing import IpPolicy
+from sinks.smtp.sources import Pool, Source
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +91,70 @@ def test_a_misspelt_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.toml: cannot be read"):
         settings.load(tmp_path / "none.toml")
+
+
+SOURCES = """
+pools = {main = {sources = ["mta1", "mta2"], ip = "prefer_ipv6"}, default = {}}
+[delivery]
+ehlo_name = "mta.test"
+[sources.mta1]
+ipv4 = "192.0.2.1"
+not_for = ["google"]
+[sources.mta2]
+ehlo_name = "mta2.test"
+weight = 3
+proxy = "[2001:db8::5]:1080"
+"""
+
+
+def test_sources_and_pools(tmp_path: Path) -> None:
+    loaded = settings.load(written(tmp_path, SOURCES))
+    mta1 = Source("mta.test", "mta1", "192.0.2.1", not_for=frozenset({"google"}))
+    mta2 = Source("mta2.test", "mta2", weight=3, proxy=("2001:db8::5", 1080))
+    assert wiring.pools(loaded) == {
+        "main": Pool((mta1, mta2), IpPolicy.PREFER_IPV6),
+        "default": Pool((Source("mta.test"),)),
+    }
+
+
+def test_a_list_of_pools_is_short_for_pools_without_sources(tmp_path: Path) -> None:
+    loaded = settings.load(written(tmp_path, 'pools = ["a", "b"]\n'))
+    assert set(loaded.pools) == {"a", "b"}
+    assert set(settings.load(written(tmp_path, "")).pools) == {"default"}
+
+
+TENANT = """
+[tenants.default]
+sending_domains = ["brand.example"]
+return_path_domain = "bounces.brand.example"
+tracking_url = "https://click.brand.example"
+[tenants.default.streams.marketing]
+pool = "bulk"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            '[pools.default]\nsources = ["mta1"]\n',
+            r"toml: pools.default.sources names mta1, .*\[sources.mta1\]",
+        ),
+        (TENANT, "marketing names the pool bulk"),
+        ('[sources.mta1]\nadress = "x"\n', "sources.mta1.adress is not a setting"),
+        ('[sources.mta1]\nipv4 = "mta.example"\n', "sources.mta1.ipv4"),
+        ('[sources.mta1]\nproxy = "proxy.example:1080"\n', "sources.mta1.proxy"),
+        ("[sources.mta1]\nweight = 0\n", "sources.mta1.weight"),
+        ('[pools.default]\nip = "v6"\n', "pools.default.ip.*prefer_ipv6"),
+        ('[sources."a/b"]\n', "sources"),
+    ],
+)
+def test_mistakes_in_sources_and_pools(tmp_path: Path, text: str, error: str) -> None:
+    with pytest.raises(SettingsError, match=error):
+        settings.load(written(tmp_path, text))
+
+
+def test_a_name_that_no_server_would_take(tmp_path: Path) -> None:
+    loaded = settings.load(written(tmp_path, '[sources.mta1]\nehlo_name = "a b"\n'))
+    with pytest.raises(SettingsError, match=r"sources.mta1.ehlo_name"):
+        wiring.pools(loaded)

@@ -12,7 +12,7 @@ import uvloop
 
 from sinks.smtp.agent import serve
 from tests.smtp_owner.internet import Internet
-from tests.smtp_owner.stage import config
+from tests.smtp_owner.stage import config, pools
 from topics.kafka import Cluster
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     host, port = given["dns"]
     world = Internet(dns=(host, port), smtp=given["smtp"], received=Counter())
     cluster = Cluster(given["bootstrap"], prefix=given["prefix"])
-    worker = config(cluster, world, instance=given["instance"])
+    worker = config(cluster, world, instance=given["instance"], pools=pools(*given["addresses"]))
 
     async def run() -> None:
         await serve([worker], asyncio.Event(), lambda: print("ready", flush=True))

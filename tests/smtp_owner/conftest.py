@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Protocol
 
 import pytest
 
@@ -30,3 +35,34 @@ def world() -> Iterator[Internet]:
 def publisher(cluster: Cluster) -> Iterator[Publisher]:
     with Publisher(cluster, "plan") as publisher:
         yield publisher
+
+
+class Start(Protocol):
+    def __call__(self, instance: str, *addresses: str) -> subprocess.Popen[str]: ...
+
+
+@pytest.fixture
+def start(cluster: Cluster, world: Internet) -> Iterator[Start]:
+    """Start an owner as a process by its instance name, with these source addresses, and wait until it is ready."""
+    with ExitStack() as ends:
+
+        def run(instance: str, *addresses: str) -> subprocess.Popen[str]:
+            given = {
+                "bootstrap": cluster.bootstrap,
+                "prefix": cluster.prefix,
+                "dns": world.dns,
+                "smtp": world.smtp,
+                "instance": instance,
+                "addresses": addresses,
+            }
+            child = subprocess.Popen(
+                [sys.executable, "-m", "tests.smtp_owner.child", json.dumps(given)], stdout=subprocess.PIPE, text=True
+            )
+            ends.callback(child.wait, 30)
+            ends.callback(child.kill)
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            ends.callback(child.stdout.close)
+            return child
+
+        yield run

@@ -28,6 +28,7 @@ class Internet:
     smtp: str = ""
     received: Counter[str] = field(default_factory=Counter)
     recipients: Counter[str] = field(default_factory=Counter)
+    callers: Counter[str] = field(default_factory=Counter)  # mails by the address they came from
     answers: dict[str, list[str]] = field(default_factory=dict)
     gate: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: the dot is not answered
     waiting: int = 0
@@ -56,6 +57,7 @@ class Internet:
         self.last = content if isinstance(content, bytes) else content.encode()
         self.received[str(message_from_bytes(self.last)["X-Mailriver-ID"])] += 1
         self.recipients[recipient] += 1
+        self.callers[str((session.peer or ("",))[0])] += 1
         return "250 2.0.0 taken"
 
 

@@ -21,6 +21,7 @@ from schemas.tokens import Keyring
 from sinks.smtp.agent import Agent, SmtpConfig, serve
 from sinks.smtp.reach import SinkReach
 from sinks.smtp.session import Timeouts
+from sinks.smtp.sources import Pool, Source
 from sinks.smtp.state import State
 from sinks.smtp.state import decode as decode_state
 from tests.smtp_owner.internet import Internet
@@ -31,6 +32,7 @@ from topics.record import record_of
 from topics.registry import (
     ALLOWANCES,
     ATTEMPTS,
+    AUDITS,
     BOUNCES,
     CAMPAIGNS,
     CONTROLS,
@@ -49,7 +51,7 @@ from topics.registry import (
 
 TOPICS = (
     *(ALLOWANCES, LANES, LANES_URGENT, QUEUE, MESSAGES, ATTEMPTS, BOUNCES, TALLIES),
-    *(SITES, SUPPRESSIONS, CAMPAIGNS, CONTROLS, SHAPING, TRACES, DEADLETTERS),
+    *(SITES, SUPPRESSIONS, CAMPAIGNS, CONTROLS, SHAPING, TRACES, DEADLETTERS, AUDITS),
 )
 KEYRING = Keyring({"a": b"k" * 32}, "a")
 DOMAIN = "brand.test"
@@ -79,11 +81,17 @@ def config(cluster: Cluster, world: Internet, **changes: Any) -> SmtpConfig:
         signers={DOMAIN: None},
         reach=SinkReach(world.ports),
         nameservers=(world.dns,),
-        ehlo_name="mta.brand.test",
+        source=Source("mta.brand.test"),
         timeouts=Timeouts(connect=5, banner=5, ehlo=5, mail=5, rcpt=5, data=5, block=5, dot=30),
         retry_scale=0.01,
     )
     return replace(base, **changes)
+
+
+def pools(*addresses: str) -> dict[str, Pool]:
+    """The default pool with a source for each address, called by it; without any, no pool."""
+    sources = tuple(Source(f"mta{n}.brand.test", address, ipv4=address) for n, address in enumerate(addresses))
+    return {"default": Pool(sources)} if sources else {}
 
 
 def command(name: str, *, domain: str = "a.test", **fields: Any) -> MessageQueue:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import cast
 
 import pytest
@@ -14,7 +15,7 @@ from sinks.smtp.clock import boottime
 from sinks.smtp.commands import Close, Dot, Drop, Open, Start
 from sinks.smtp.compose import Composed
 from sinks.smtp.connections import Connections
-from sinks.smtp.dialer import Dialer, Identity
+from sinks.smtp.dialer import Dialer
 from sinks.smtp.dialogue import Envelope, Features
 from sinks.smtp.mta_sts import StsMode, StsPolicy
 from sinks.smtp.outcome import Broken, Cause
@@ -24,6 +25,7 @@ from sinks.smtp.queue import LaneRecord
 from sinks.smtp.routing import Hop, Route
 from sinks.smtp.session import Session, SessionInfo, Timeouts
 from sinks.smtp.shapes import Manner
+from sinks.smtp.sources import Alarm, Source, Sources
 from sinks.smtp.state import Kind, Result
 from sinks.smtp.sts_policies import NO_POLICY, StsView
 from sinks.smtp.tls import Demand, TlsMode
@@ -126,14 +128,22 @@ class Stage:
         self.heard = Heard()
         self.dialing = Dialing()
         self.orders: list[int] = []
+        self.alarms: list[Alarm] = []
+        self.suspended: set[tuple[str, str]] = set()
 
-        async def route(domain: str) -> Route:
+        async def route(domain: str, pool: str) -> Route:
             return Route(domain, "other", ("mx.a.test",), (Hop("198.18.0.1", "mx.a.test"),))
 
         dialer, press = cast(Dialer, self.dialing), cast(Pressroom, self)
         self.policies = Policies()
-        caller = Caller(dialer, Identity("mta.test"), self.policies)
-        self.connections = Connections(self.heard, route, caller, lambda site: CLEAR, self.policies, press, "1")
+        sources = Sources({}, Source("mta.test"), lambda: 0.0, Random(1), self.alarms.append, self.suspends)
+        caller = Caller(dialer, sources, self.policies)
+        self.connections = Connections(
+            self.heard, route, caller, lambda site: CLEAR, self.policies, self.suspends, press, "1"
+        )
+
+    def suspends(self, source: str, site: str) -> bool:
+        return (source, site) in self.suspended
 
     def order(self, number: int, record: LaneRecord) -> None:
         self.orders.append(number)
@@ -223,6 +233,13 @@ async def test_a_closed_session_says_quit(stage: Stage) -> None:
     assert stage.wire.written == b"QUIT\r\n"
     stage.dialing.session.connection_lost(None)
     assert stage.heard.said == ["opened"]
+
+
+async def test_a_connection_of_a_suspended_source_takes_no_more(stage: Stage) -> None:
+    stage.suspended.add(("", ANN.site))
+    stage.connections.obey(Start(1, 1, RECORD))
+    assert stage.heard.said == ["opened", "closed"]
+    assert stage.orders == []
 
 
 # Several domains on one connection

@@ -12,6 +12,7 @@ from schemas.codec import decode
 from schemas.signing import signed
 from schemas.state import CampaignSet, CampaignStatus, ControlSet
 from schemas.tracing import SessionTraced
+from sinks.smtp.sources import Pool, Source
 from tests.smtp_owner.internet import Internet
 from tests.smtp_owner.stage import KEYRING, Worker, command, config, ends, facts, names, queue, read
 from tests.waiting import wait_until
@@ -19,6 +20,7 @@ from topics.kafka import Cluster
 from topics.publisher import Publisher
 from topics.registry import ATTEMPTS, MESSAGES, TRACES
 
+POOL = Pool((Source("mta.brand.test"),))
 pytestmark = pytest.mark.stack
 
 
@@ -90,7 +92,7 @@ def test_a_purge_waits_and_can_be_taken_back(cluster: Cluster, world: Internet, 
 
 def test_waiting_messages_move_to_another_pool(cluster: Cluster, world: Internet, publisher: Publisher) -> None:
     world.answers["m0@a.test"] = ["451 4.7.1 later"]
-    settings = config(cluster, world, pools=frozenset(("default", "other")), retry_scale=1.0)
+    settings = config(cluster, world, pools={"default": POOL, "other": POOL}, retry_scale=1.0)
     with Worker(settings):
         queue(publisher, command("m0"))
         wait_until(lambda: facts(cluster, ATTEMPTS), what="a deferral")

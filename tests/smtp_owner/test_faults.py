@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from pipeline.embedded.kafka import EmbeddedKafka, KafkaPlan, prepare
 from schemas import ids
+from tests.smtp_owner.conftest import Start
 from tests.smtp_owner.internet import Internet
 from tests.smtp_owner.stage import Worker, command, config, create_topics, ends, facts, names, queue
 from tests.smtp_owner.test_agent import finished
@@ -24,34 +20,6 @@ from topics.publisher import Publisher
 from topics.registry import ATTEMPTS, MESSAGES
 
 pytestmark = pytest.mark.stack
-
-Start = Callable[[str], "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def start(cluster: Cluster, world: Internet) -> Iterator[Start]:
-    """Start an owner as a process by its instance name, and wait until it is ready."""
-    with ExitStack() as ends:
-
-        def run(instance: str) -> subprocess.Popen[str]:
-            given = {
-                "bootstrap": cluster.bootstrap,
-                "prefix": cluster.prefix,
-                "dns": world.dns,
-                "smtp": world.smtp,
-                "instance": instance,
-            }
-            child = subprocess.Popen(
-                [sys.executable, "-m", "tests.smtp_owner.child", json.dumps(given)], stdout=subprocess.PIPE, text=True
-            )
-            ends.callback(child.wait, 30)
-            ends.callback(child.kill)
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-            ends.callback(child.stdout.close)
-            return child
-
-        yield run
 
 
 def judge(cluster: Cluster, world: Internet, sent: list[str], doubtful: int) -> None:

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import trustme
 import uvloop
 
-from sinks.smtp.dialer import Dialer, Endpoint, Identity
+from sinks.smtp.dialer import Dialer, Endpoint
 from sinks.smtp.outcome import OpeningFailure, Stage
 from sinks.smtp.reach import SinkReach
 from sinks.smtp.session import Session, Timeouts
+from sinks.smtp.sources import Source
 from sinks.smtp.tls import Demand, TlsMode
 
 T = TypeVar("T")
@@ -68,10 +69,12 @@ class Peer:
     commands: list[bytes] = field(default_factory=list)
     messages: list[bytes] = field(default_factory=list)
     connections: int = 0
+    callers: list[str] = field(default_factory=list)  # addresses that connected
     port: int = 0
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.callers.append(writer.get_extra_info("peername")[0])
         encrypted = refused = False
         try:
             await self._answer(writer, Stage.BANNER)
@@ -156,7 +159,7 @@ async def dialled(
 ) -> Session | OpeningFailure:
     reach = SinkReach({f"{IP}:25": f"127.0.0.1:{peer.port}"})
     return await Dialer(reach, timeouts, authorities).open(
-        Endpoint(IP, 25, MX), Identity("out.brand.test"), Demand(tls, tls)
+        Endpoint(IP, 25, MX), Source("out.brand.test"), Demand(tls, tls)
     )
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from sinks.smtp.answers import Answer, Failure, NoData, NoName, Tlsa, TlsaRecords
-from sinks.smtp.dialer import Dialer, Endpoint, Identity
+from sinks.smtp.dialer import Dialer, Endpoint
 from sinks.smtp.mta_sts import StsMode, StsPolicy
 from sinks.smtp.outcome import Broken, Cause, OpeningFailure, Stage
 from sinks.smtp.reach import SinkReach
 from sinks.smtp.session import Session, SessionInfo
+from sinks.smtp.sources import Source
 from sinks.smtp.sts_policies import NO_POLICY, StsPolicies, StsView
 from sinks.smtp.tls import DAY_S, Demand, HostMemory, Rung, TlsMode, rungs
 from sinks.smtp.tls_policies import PublishedPolicies, carries, reported
@@ -168,7 +169,7 @@ class Caller:
 
     async def open(self, mode: TlsMode = MODE, *tlsa: Tlsa) -> Session | OpeningFailure:
         demand = Demand(mode, mode, tlsa)
-        result = await self.dialer.open(Endpoint(IP, 25, MX), Identity("out.brand.test"), demand)
+        result = await self.dialer.open(Endpoint(IP, 25, MX), Source("out.brand.test"), demand)
         if isinstance(result, Session):
             result.drop()
         return result

@@ -18,8 +18,8 @@ SELECT toDate(a.occurred_at) AS day, a.recipient_domain AS policy_domain,
     multiIf(a.tls_policy = 'dane', 'tlsa', startsWith(a.tls_policy, 'sts'), 'sts', 'no-policy-found') AS policy_type,
     -- Without a policy nothing is asked of a certificate: encrypted is well.
     if(policy_type = 'no-policy-found' AND a.tls_version != '', '', a.tls_failure) AS result_type,
-    a.source AS sending_mta_ip, a.mx_host AS receiving_mx_hostname, a.mx_ip AS receiving_ip,
+    a.source AS source, a.mx_host AS receiving_mx_hostname, a.mx_ip AS receiving_ip,
     uniqExact(a.worker, a.session_id) AS sessions
 FROM attempts AS a
 WHERE a.type != 'attempt.held' AND a.tls_policy NOT IN ('', 'none') AND (a.tls_version != '' OR a.tls_failure != '')
-GROUP BY day, policy_domain, policy_type, result_type, sending_mta_ip, receiving_mx_hostname, receiving_ip;
+GROUP BY day, policy_domain, policy_type, result_type, a.source, receiving_mx_hostname, receiving_ip;
