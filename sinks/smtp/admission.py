@@ -100,7 +100,7 @@ class Admission:
         partition.entries[key] = entry
         if command.via:
             # Of a domain whose site was this one: not known here, so it goes on to the lane it is for.
-            self._dispatch.pass_on(entry, self._rules.onward(command))
+            self._dispatch.verdicts.pass_on(entry, self._rules.onward(command))
             return None
         self._cache.hold(entry, record)
         self._ledger.mark(entry)

@@ -76,7 +76,7 @@ class Owner:
         self._cache = Cache(self._rules.cache_bytes, self._out)
         self._dispatch = Dispatch(self._rules, self._out, self._ledger, self._cache)
         self._admission = Admission(self._rules, self._ledger, self._cache, self._dispatch)
-        self._review = Review(self._rules, self._cache, self._dispatch)
+        self._review = Review(self._rules, self._cache, self._dispatch.verdicts)
         self._swept = 0.0
 
     def take(self) -> list[Command]:
@@ -119,7 +119,7 @@ class Owner:
             self._dispatch.drop(session)
         for entry in partition.entries.values():
             self._cache.free(entry)
-        self._dispatch.parking.forget(partition)
+        self._dispatch.verdicts.parking.forget(partition)
         self._review.stop(partition)
 
     @property
@@ -254,12 +254,12 @@ class Owner:
             return False
         self._dispatch.abandon(session, now)
         self._dispatch.gone(session)
-        self._dispatch.move(entry, target)
+        self._dispatch.verdicts.move(entry, target)
         for other in (*site.ready_urgent, *site.ready):
             if other.phase is not Phase.QUEUED or other.body is None:
                 continue  # it has ended; or its turn, and with it this question, comes later
             if (target := to(other.body.command)) is not None:
-                self._dispatch.move(other, target)
+                self._dispatch.verdicts.move(other, target)
         self._dispatch.pump(site, now)
         return True
 
@@ -276,7 +276,7 @@ class Owner:
                 continue
             if partition.hold is not Hold.OWNED:
                 continue
-            self._dispatch.move(entry, to)
+            self._dispatch.verdicts.move(entry, to)
             return True
         return False
 
@@ -343,5 +343,5 @@ class Owner:
             sessions=len(self._dispatch.sessions),
             unwritten=self.unwritten,
             cached_bytes=self._cache.used,
-            parked=len(self._dispatch.parking),
+            parked=len(self._dispatch.verdicts.parking),
         )

@@ -10,8 +10,6 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
-from datetime import UTC, datetime
 from math import inf
 from typing import Final
 
@@ -22,22 +20,17 @@ from sinks.smtp.commands import (
     Dot,
     Drop,
     Go,
-    Move,
     Open,
-    Park,
-    Refuse,
     Rest,
     Rules,
     Start,
-    Verdict,
-    Wait,
 )
 from sinks.smtp.ledger import Ledger
-from sinks.smtp.parking import Parking
 from sinks.smtp.policy import backoff
-from sinks.smtp.queue import Entry, Hold, Partition, Relaned, Session, Site, Stage
-from sinks.smtp.state import Kind, Phase, Result
+from sinks.smtp.queue import Entry, Hold, Partition, Session, Site, Stage
+from sinks.smtp.state import Phase
 from sinks.smtp.turns import Turns
+from sinks.smtp.verdicts import Verdicts
 
 DOT_WITHIN: Final = 10.0  # seconds of CLOCK_BOOTTIME from the commit; less than the group's session time-out
 _PER_OPENING: Final = 4  # messages that wait for a connection under way before another is opened
@@ -53,7 +46,7 @@ class Dispatch:
         self._ledger = ledger
         self._cache = cache
         self._number = 0
-        self.parking = Parking(cache)
+        self.verdicts = Verdicts(rules, ledger, cache)
         self.sessions: dict[int, Session] = {}
         self._idle: dict[int, Session] = {}  # the one that is idle for longest comes first
         self._hungry: deque[Site] = deque()
@@ -85,7 +78,7 @@ class Dispatch:
         if site.partition.hold is not Hold.OWNED or not self.running:
             return
         if (closed := self._rules.gate(site.lane, now)) is not None:
-            self.parking.put_all(site, closed)
+            self.verdicts.parking.put_all(site, closed)
             return
         if site.shape_at <= now:
             self._shape(site, now)
@@ -102,13 +95,13 @@ class Dispatch:
             if entry.phase is not Phase.QUEUED:
                 turns.pop()  # it ended while it waited
                 continue
-            verdict = self._verdict(entry, now)
+            verdict = self.verdicts.of(entry, now)
             if isinstance(verdict, Rest):
                 turns.rest(verdict.until)
                 continue
             if not isinstance(verdict, Go):
                 turns.pop()
-                self.apply(entry, verdict, now)
+                self.verdicts.apply(entry, verdict, now)
                 continue
             if not self._paced(site, now):
                 return
@@ -123,45 +116,9 @@ class Dispatch:
         entry = site.ready_urgent.head(now)
         return (site.ready_urgent, entry) if entry is not None else (site.ready, site.ready.head(now))
 
-    def _verdict(self, entry: Entry, now: float) -> Verdict:
-        assert entry.body is not None
-        if entry.expires_at <= now:
-            return Refuse(Result(Kind.EXPIRED, int(now * 1000)))
-        return self._rules.admit(entry.body.command, now)
-
-    def apply(self, entry: Entry, verdict: Verdict, now: float) -> None:
-        """Do with a waiting message, which is in no queue, what keeps it from being tried now."""
-        match verdict:
-            case Refuse(result):
-                self._ledger.settle(entry, result, now)
-            case Wait(until, cause):
-                held = Result(Kind.HELD, int(now * 1000), reason=cause, worker=self._rules.worker)
-                self._ledger.settle(entry, held, now, until)
-            case Park():
-                self.parking.put(entry, verdict)
-            case Move(to, at_once):
-                self.move(entry, to, at_once=at_once)
-
-    def move(self, entry: Entry, to: Relaned, *, at_once: bool = False) -> None:
-        position = f"{self._rules.lanes[entry.urgent]}:{entry.site.partition.number}:{entry.offset >> 1}"
-        # Attempts are facts by number: counted anew, the next would have the id of the first.
-        # And what was deferred waits there as long as it would have here.
-        later = to.command.send_at
-        if entry.next_at and not at_once:
-            later = datetime.fromtimestamp(entry.next_at / 1000, UTC)
-        more = {"attempts": entry.attempts, "moved_from": position, "send_at": later}
-        self.pass_on(entry, replace(to, command=to.command.model_copy(update=more)))
-
-    def pass_on(self, entry: Entry, to: Relaned) -> None:
-        """Send it to another lane; here, a marker stays."""
-        entry.phase = Phase.MOVED
-        self._cache.free(entry)
-        self._ledger.mark(entry)
-        entry.site.partition.moved.append(replace(to, urgent=entry.urgent))
-
     def unpark(self, keys: Iterable[str], now: float) -> None:
         """What is parked under these is asked about again."""
-        for site in self.parking.release(keys):
+        for site in self.verdicts.parking.release(keys):
             self.pump(site, now)
 
     def _paced(self, site: Site, now: float) -> bool:
@@ -267,7 +224,7 @@ class Dispatch:
             if session.site.shape_at <= now:
                 self._shape(session.site, now)
             closed = session.site.held_until > now or self._rules.gate(session.site.lane, now) is not None
-            if self.running and not closed and isinstance(self._verdict(entry, now), Go):
+            if self.running and not closed and isinstance(self.verdicts.of(entry, now), Go):
                 self._start(session, entry, now)
             else:
                 self.abandon(session, now)  # to the front of the queue, where it meets with what keeps it
@@ -353,7 +310,7 @@ class Dispatch:
     # Time
 
     def tick(self, now: float) -> None:
-        self.unpark(self.parking.due(now), now)
+        self.unpark(self.verdicts.parking.due(now), now)
         while self._wakes and self._wakes[0][0] <= now:
             site = heapq.heappop(self._wakes)[2]
             site.wake_at = 0.0

@@ -12,18 +12,18 @@ from typing import Final
 
 from sinks.smtp.cache import Cache
 from sinks.smtp.commands import Bodies, Move, Refuse, Rules
-from sinks.smtp.dispatch import Dispatch
 from sinks.smtp.queue import Entry, Hold, Partition
 from sinks.smtp.state import Phase
+from sinks.smtp.verdicts import Verdicts
 
 _BATCH: Final = 1_000
 
 
 class Review:
-    def __init__(self, rules: Rules, cache: Cache, dispatch: Dispatch) -> None:
+    def __init__(self, rules: Rules, cache: Cache, verdicts: Verdicts) -> None:
         self._rules = rules
         self._cache = cache
-        self._dispatch = dispatch
+        self._verdicts = verdicts
         self._left: dict[int, tuple[Partition, deque[Entry]]] = {}
         self._asked: dict[int, int] = {}  # partition by ticket
 
@@ -82,7 +82,7 @@ class Review:
         assert entry.body is not None
         verdict = self._rules.admit(entry.body.command, now)
         if isinstance(verdict, Refuse | Move):
-            self._dispatch.apply(entry, verdict, now)
+            self._verdicts.apply(entry, verdict, now)
 
 
 def _waits(entry: Entry) -> bool:
