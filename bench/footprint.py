@@ -27,14 +27,13 @@ def journal(messages: Sequence[int]) -> Iterator[Row]:
         for count in messages:
             watch = Watch(wiring.cluster(parts.settings))
             since, before = {topic: watch.ends(topic) for topic in (_OFFSETS, QUEUE)}, accounting.log_bytes(logs)
-            disk, began = sum(map(accounting.written, writers)), time.monotonic()
+            disk = sum(map(accounting.written, writers))
             outcome = started.deliver([*workload.recipients(count)])
-            seconds = time.monotonic() - began
             transactions, partitions = watch.markers(since[_OFFSETS]), watch.markers(since[QUEUE])
             watch.close()
             grown = accounting.spent(before, accounting.log_bytes(logs))
             yield row(outcome) | {
-                "transactions_per_second": round(transactions / seconds, 1),
+                "transactions_per_second": round(transactions / outcome.seconds, 1),
                 "messages_per_transaction": round(count / max(1, transactions), 1),
                 "state_partitions_per_transaction": round(partitions / max(1, transactions), 2),
                 "kafka_bytes_per_message": round(sum(grown.values()) / count),
