@@ -94,6 +94,11 @@ class Peer:
                 answered = self.script.get(stage, REPLIES.get(stage, b"")) if stage else b""
                 refused = refused or (isinstance(answered, bytes) and answered[:1] in (b"4", b"5"))
                 if stage is Stage.STARTTLS and answered == REPLIES[Stage.STARTTLS] and self.tls is not None:
+                    if Stage.HANDSHAKE in self.script:
+                        await reader.read(1)  # what comes before the client's hello is thrown away by it
+                        await self._answer(writer, Stage.HANDSHAKE)
+                        await reader.read()  # until the client gives up
+                        return
                     if self.broken_handshake:
                         await reader.read(1)
                         writer.write(b"this is no TLS\r\n" * 4)

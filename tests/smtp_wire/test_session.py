@@ -229,6 +229,21 @@ def test_every_stage_of_the_opening_fails_right(stage: Stage, answer: Answer) ->
     run("asyncio", main())
 
 
+@answers
+@loops
+def test_the_handshake_fails_right(loop: str, answer: Answer) -> None:
+    async def main() -> None:
+        async with served(Peer({Stage.HANDSHAKE: answer}, tls=certificates()[0])) as peer:
+            outcome = await dialled(peer, TlsMode.REQUIRED, patience(answer))
+            assert isinstance(outcome, Broken), outcome
+            assert outcome.stage is Stage.HANDSHAKE
+            # What is no TLS record breaks it; a byte at a time may be one to begin with.
+            expected = {Cause.TLS} if isinstance(answer, bytes) else {cause_of(answer), Cause.TLS}
+            assert outcome.cause in expected
+
+    run(loop, main())
+
+
 @loops
 class TestTls:
     def test_a_broken_handshake_goes_on_in_clear_where_that_is_allowed(self, loop: str) -> None:
