@@ -48,7 +48,17 @@ class Intake:
         self._early: list[Record] = []  # came while holding or committing
         # The end of a partition ends the wait for a record that Kafka has forgotten.
         self._answer: _Answer | None = None  # to the last commit
-        self._consumer = cluster.consumer(GROUP, GROUP, **{"enable.partition.eof": True, "on_commit": self._on_commit})
+        self._consumer = cluster.consumer(
+            GROUP,
+            GROUP,
+            **{
+                "enable.partition.eof": True,
+                "on_commit": self._on_commit,
+                # Rows are inserted once a second: a fetch that returns with each new record would be work for nobody.
+                "fetch.min.bytes": 128 * 1024,
+                "fetch.wait.max.ms": 200,
+            },
+        )
         self._consumer.subscribe(
             [cluster.topic(topic) for topic in topics],
             on_assign=self._on_assign,
