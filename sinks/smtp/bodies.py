@@ -57,8 +57,8 @@ class BodyReader:
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
                 "group.protocol": "classic",  # never joined
-                # Behind what we wanted librdkafka asks for more, and the broker holds that question for so long; the next
-                # place waits behind it on the same connection. By default half a second, for each site's bodies.
+                # Behind what we wanted librdkafka asks for more, and the broker holds that question for so long; the
+                # next place waits behind it on the same connection. By default half a second, for each site's bodies.
                 "fetch.wait.max.ms": 10,
                 "queued.max.messages.kbytes": 4 * 1024,
                 "fetch.message.max.bytes": 512 * 1024,
