@@ -20,7 +20,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from pipeline import outward, places
 from pipeline.outward import HostPort, PoolSettings, Section, SourceSettings
 from schemas.envelope import Name
-from schemas.tenant import Tenant
+from schemas.rules.windows import Window
+from schemas.tenant import StreamPolicy, Tenant
 
 PREFIX = "MAILRIVER_"
 OTHER_VARIABLES = frozenset({"MAILRIVER_CONFIG", "MAILRIVER_CACHE", "MAILRIVER_DATA"})
@@ -246,7 +247,13 @@ def _explain(error: ValidationError) -> list[str]:
     return lines
 
 
-_TABLES: dict[str, type[BaseModel]] = {"tenants": Tenant, "pools": PoolSettings, "sources": SourceSettings}
+_TABLES: dict[str, type[BaseModel]] = {
+    "tenants": Tenant,
+    "streams": StreamPolicy,
+    "window": Window,
+    "pools": PoolSettings,
+    "sources": SourceSettings,
+}
 
 
 def _fields_below(parents: list[str]) -> set[str]:

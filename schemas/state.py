@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from schemas.attachments import ATTACHMENTS_MAX, Attachment
 from schemas.envelope import Event, Label, Metadata, Name, Stream, Tags
+from schemas.rules.windows import Window
 
 
 class SuppressionReason(StrEnum):
@@ -70,6 +71,7 @@ class CampaignSet(Event):
     tags: Tags = ()
     metadata: Metadata = {}
     expires_after_s: int = 3 * 86_400
+    window: Window | None = None  # when its mail may be attempted; None: as its stream's
 
     @property
     def key(self) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.envelope import Name, Stream
+from schemas.rules.windows import Window
 
 OnDoubt = Literal["resend", "give_up"]
 """What to do when the answer to the final dot was lost (RFC 1047): a second copy, or perhaps none."""
@@ -20,6 +21,8 @@ class StreamPolicy(BaseModel):
     pool: Name = "default"
     expires_after_s: Annotated[int, Field(ge=60, le=7 * 86_400)] = 3 * 86_400
     on_doubt: OnDoubt = "give_up"
+    window: Window | None = None
+    """When its mail may be attempted; a campaign may have its own."""
 
 
 class Tenant(BaseModel):

@@ -1,1 +1,1 @@
-"""Pure rules that several rooms use: what an SMTP reply means."""
+"""Pure rules that several rooms use: what an SMTP reply means, when a window opens."""

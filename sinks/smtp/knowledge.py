@@ -22,6 +22,7 @@ from sinks.smtp.sharing import Heard
 from sinks.smtp.sites import Learned
 from sinks.smtp.state import Kind, Result
 from sinks.smtp.steering import override_of
+from sinks.smtp.windows import Windows, keys_of
 from topics.record import Record
 from topics.registry import CAMPAIGNS, SHAPING, SITES, SUPPRESSIONS
 from topics.view import View
@@ -42,6 +43,7 @@ class Knowledge:
         """
         cluster, worker = config.cluster, config.instance
         self._worker = worker
+        self._windows = Windows(config.tenants)
         self._campaigns_changed: deque[str] = deque()
         self._reader = Reader(cluster, f"smtp-{worker}", check_s=0.25)
         self._suppressions: View[tuple[str, float]] = View(cluster, SUPPRESSIONS, _suppression, reader=self._reader)
@@ -75,7 +77,8 @@ class Knowledge:
         changed = self.desk.take(now)
         keys = list(changed.keys) if changed is not None else []
         while self._campaigns_changed:
-            keys.append(_campaign_key(self._campaigns_changed.popleft()))
+            campaign = self._campaigns_changed.popleft()
+            keys += [_campaign_key(campaign), *keys_of(campaign)]
         owner.unpark(keys, now)
         if changed is not None and changed.review:
             owner.review(now)
@@ -92,15 +95,15 @@ class Knowledge:
             found = self._suppressions.get(f"{command.tenant}/{scope}/{command.recipient_id}")
             if found is not None and found[1] > now:
                 return Refuse(self._end(Kind.SUPPRESSED, found[0], now))
+        campaign = None
         if command.campaign_id is not None:
             campaign = self._campaigns.get(f"{command.tenant}/{command.campaign_id}")
             if campaign is not None and campaign.status is CampaignStatus.CANCELLED:
                 return Refuse(self._end(Kind.CANCELLED, "campaign", now))
             if campaign is not None and campaign.status is CampaignStatus.PAUSED:
                 return Park(_campaign_key(campaign.key))
-        if self.desk.controls:
-            return self.desk.admit(command, now) or GO
-        return GO
+        said = self.desk.admit(command, now) if self.desk.controls else None
+        return said or self._windows.admit(command, campaign, now) or GO
 
     def _end(self, kind: Kind, reason: str, now: float) -> Result:
         return Result(kind, int(now * 1000), reason=reason, worker=self._worker)

@@ -11,6 +11,7 @@ import pytest
 from pipeline import campaigns
 from pipeline.campaigns import CampaignError
 from schemas.codec import decode, encode
+from schemas.rules.windows import Window
 from schemas.state import CampaignSet
 from topics.claims import FolderClaims
 
@@ -93,6 +94,7 @@ def test_the_same_content_is_the_same_version(folder: Path) -> None:
         ('html = "a"\nmjml_file = "a.mjml"', "html and mjml: one of them"),
         ('mjml = "<mjml>\\n<x"', "mjml"),
         ('text = "Hi"\nstatus = "asleep"', "status: "),
+        ('text = "Hi"\nwindow = { zone = "Berlin" }', "window.zone: "),
         ('text = "Hi"\nreply_to = "nobody"', "the domain is missing"),
         ('text = "Hi"\nattachments = ["a"]', "attachments: each needs a file"),
         ('text = "Hi"\n[[attachments]]\nfile = "large.pdf"', "set claims.folder"),
@@ -116,9 +118,12 @@ def test_a_from_that_is_no_mailbox_is_refused(folder: Path) -> None:
         read(folder, 'text = "Hi"', head=HEAD.replace("news@brand.test", "news"))
 
 
-def test_the_example_of_the_page_is_taken(folder: Path) -> None:
+def test_the_examples_of_the_page_are_taken(folder: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/sending.md").read_text()
-    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    example, window = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     (folder / "spring.mjml").write_text((folder / "a.mjml").read_text())
     campaign = read(folder, example, head="")
     assert (campaign.campaign_id, campaign.inline_css, len(campaign.attachments)) == ("spring-2026", True, 1)
+    assert read(folder, f'text = "Hi"\n{window}').window == Window(
+        days="mon-fri", hours="08:00-20:00", zone="Europe/Berlin"
+    )

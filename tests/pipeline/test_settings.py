@@ -154,6 +154,21 @@ def test_mistakes_in_sources_and_pools(tmp_path: Path, text: str, error: str) ->
         settings.load(written(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ('window = { hours = "08:00-20:00" }', "streams.marketing.window.zone: Field required"),
+        ('window = { zone = "Europe/Berln" }', "window.zone: .*not a time zone"),
+        ('window = { zone = "UTC", days = "mo-fr" }', "window.days: .*mon-fri"),
+        ('window = { zone = "UTC", hour = "08:00-20:00" }', "window.hour is not a setting; did you mean hours?"),
+        ('windows = { zone = "UTC" }', "marketing.windows is not a setting; did you mean window?"),
+    ],
+)
+def test_mistakes_in_a_delivery_window(tmp_path: Path, line: str, error: str) -> None:
+    with pytest.raises(SettingsError, match=error):
+        settings.load(written(tmp_path, f"{TENANT}{line}\n"))
+
+
 def test_a_name_that_no_server_would_take(tmp_path: Path) -> None:
     loaded = settings.load(written(tmp_path, '[sources.mta1]\nehlo_name = "a b"\n'))
     with pytest.raises(SettingsError, match=r"sources.mta1.ehlo_name"):
