@@ -69,12 +69,12 @@ def _plan(settings: Settings, ready: Ready) -> None:
 
 def _smtp(settings: Settings, ready: Ready) -> None:
     from pipeline.dkim_watch import KeyWatch
-    from sinks.smtp import agent
+    from sinks.smtp import generations
 
     keys = KeyWatch(settings.secrets_folder, lambda: wiring.signers(settings))
     keys.start()
     *draining, newest = wiring.lanes(settings)
-    config = agent.SmtpConfig(
+    config = generations.SmtpConfig(
         cluster=wiring.cluster(settings),
         tenants=settings.tenants,
         keyring=wiring.keyring(settings),
@@ -93,7 +93,7 @@ def _smtp(settings: Settings, ready: Ready) -> None:
         lanes=newest,
     )
     configs = [config, *(replace(config, lanes=old, successor=newest, presses=0) for old in draining)]
-    _until_signal_async(lambda stop: agent.serve(configs, stop, ready))
+    _until_signal_async(lambda stop: generations.serve(configs, stop, ready))
 
 
 def _classify(settings: Settings, ready: Ready) -> None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -20,31 +19,30 @@ import structlog
 from schemas.lanes import MessageQueue
 from sinks.smtp import intake, journal
 from sinks.smtp.alarms import Alarms
-from sinks.smtp.assembly import connections
+from sinks.smtp.assembly import connections, rules_of
 from sinks.smtp.bodies import BodyReader
 from sinks.smtp.clock import boottime
-from sinks.smtp.commands import Bodies, Command, Drained, Fetch, Move, Publish, Rules
+from sinks.smtp.commands import Bodies, Command, Drained, Fetch, Publish
 from sinks.smtp.config import SmtpConfig
 from sinks.smtp.core import Depth, Owner
 from sinks.smtp.knowledge import Knowledge
 from sinks.smtp.membership import Membership
 from sinks.smtp.overrides import Override
-from sinks.smtp.policy import Policy
 from sinks.smtp.press import Printed, Setup
 from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.reporting import Facts, Tallies
 from sinks.smtp.routing import Route
 from sinks.smtp.shapes import Shapes
 from sinks.smtp.sharing import Sharing
-from sinks.smtp.sites import Sites, lane_for, onward, placed, to_lanes
-from sinks.smtp.state import Result, tenant_number
+from sinks.smtp.sites import Sites, lane_for, placed
+from sinks.smtp.state import Result
 from sinks.smtp.steering import Steering
 from sinks.smtp.tracing import Tracer
 from topics import admin
 from topics.errors import Broken
 from topics.publisher import Publisher
 
-__all__ = ["Agent", "SmtpConfig", "serve"]
+__all__ = ["Agent", "SmtpConfig"]
 
 _FILL_IDLE_S: Final = 0.005  # a transaction costs 5 ms: alone, a message should not wait for company
 _FILL_BUSY_S: Final = 0.05
@@ -59,26 +57,6 @@ _VIEWS_S: Final = 60.0
 _SPARE_S: Final = 15.0  # without a partition after this long, the worker is a spare one, and ready
 
 log = structlog.get_logger(__name__)
-
-
-async def serve(configs: Sequence[SmtpConfig], stop: asyncio.Event, ready: Callable[[], None]) -> None:
-    """Own partitions and deliver until `stop`, of each generation of lanes that is in use. Raises Broken when another
-    process must take over.
-    """
-    waiting = len(configs)
-
-    def one_is_ready() -> None:
-        nonlocal waiting
-        waiting -= 1
-        if not waiting:
-            ready()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for config in configs:
-                group.create_task(Agent(config).run(stop, one_is_ready))
-    except* Broken as several:
-        raise Broken(str(several.exceptions[0])) from None
 
 
 class Agent:
@@ -98,24 +76,7 @@ class Agent:
         self._shapes = Shapes(config.shaping, config.shaping_file, config.timeouts)
         sharing = Sharing(self._shapes, self._publisher, self._knowledge.draws, config.instance)
         self._steering = Steering(config, self._shapes, self._publisher, sharing, lambda: self._owner)
-        weights = {tenant_number(name): tenant.weight for name, tenant in config.tenants.items()}
-        rules = Rules(
-            weight=lambda tenant: weights.get(tenant, 1),
-            admit=self._steering.admits(self._knowledge.admit),
-            began=sharing.began,
-            gate=self._knowledge.desk.gate,
-            reviews=self._knowledge.desk.reviews,
-            onward=lambda command: onward(command, self._partitions),
-            policy=lambda command: Policy.of(command, config.tenants),
-            limits=self._shapes.limits,
-            shape=self._steering.shape,
-            scale=config.retry_scale,
-            sessions=config.sessions,
-            lanes=(config.lanes.ordinary.name, config.lanes.urgent.name),
-            worker=config.instance,
-        )
-        if config.successor is not None:
-            rules = replace(rules, admit=self._move_on, gate=lambda lane, now: None, reviews=lambda *_: True)
+        rules = rules_of(config, self._knowledge, self._shapes, self._steering, sharing.began, lambda: self._partitions)
         self._owner = Owner(rules)
         self._owner.pause()  # until the views are fresh
         self._press = Pressroom(
@@ -167,9 +128,6 @@ class Agent:
                 loop.call_soon_threadsafe(call, *arguments)
 
         return later
-
-    def _move_on(self, command: MessageQueue, now: float) -> Move:
-        return Move(to_lanes(command, self._partitions))
 
     # Life
 

@@ -1,21 +1,29 @@
-"""The connections of a worker, put together from its configuration."""
+"""The connections of a worker, and what its core asks, put together from its configuration."""
 
 from __future__ import annotations
 
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
+from schemas.lanes import MessageQueue
 from sinks.smtp import dns
 from sinks.smtp.calling import Caller
+from sinks.smtp.commands import Move, Rules
 from sinks.smtp.config import SmtpConfig
 from sinks.smtp.connections import Connections, Ears
 from sinks.smtp.dialer import Dialer
+from sinks.smtp.knowledge import Knowledge
+from sinks.smtp.policy import Policy
 from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.routing import Permanent, Route, Temporary
 from sinks.smtp.shapes import Shapes
+from sinks.smtp.sites import onward, to_lanes
 from sinks.smtp.sources import Alarm, Sources
+from sinks.smtp.state import tenant_number
+from sinks.smtp.steering import Steering
 from sinks.smtp.sts_fetch import StsFetcher
 from sinks.smtp.sts_policies import StsPolicies
 from sinks.smtp.tls_policies import PublishedPolicies
@@ -44,3 +52,38 @@ def connections(
         return await router.route(domain, sources.policy(pool))
 
     return Connections(ears, route, caller, shapes.manner, policies, suspended, press, config.instance, tracer), router
+
+
+def rules_of(
+    config: SmtpConfig,
+    knowledge: Knowledge,
+    shapes: Shapes,
+    steering: Steering,
+    began: Callable[[MessageQueue, float], None],
+    partitions: Callable[[], int],
+) -> Rules:
+    """What the core asks. An owner of lanes that drain answers every message with the place where it belongs now."""
+    weights = {tenant_number(name): tenant.weight for name, tenant in config.tenants.items()}
+    rules = Rules(
+        weight=lambda tenant: weights.get(tenant, 1),
+        admit=steering.admits(knowledge.admit),
+        began=began,
+        gate=knowledge.desk.gate,
+        reviews=knowledge.desk.reviews,
+        onward=lambda command: onward(command, partitions()),
+        policy=lambda command: Policy.of(command, config.tenants),
+        limits=shapes.limits,
+        shape=steering.shape,
+        scale=config.retry_scale,
+        sessions=config.sessions,
+        lanes=(config.lanes.ordinary.name, config.lanes.urgent.name),
+        worker=config.instance,
+    )
+    if config.successor is None:
+        return rules
+    return replace(
+        rules,
+        admit=lambda command, now: Move(to_lanes(command, partitions())),
+        gate=lambda lane, now: None,
+        reviews=lambda lane, now: True,
+    )

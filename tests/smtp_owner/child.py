@@ -10,7 +10,7 @@ from collections import Counter
 import structlog
 import uvloop
 
-from sinks.smtp.agent import serve
+from sinks.smtp.generations import serve
 from tests.smtp_owner.internet import Internet
 from tests.smtp_owner.stage import config, pools
 from topics.kafka import Cluster

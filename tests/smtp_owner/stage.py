@@ -18,7 +18,8 @@ from schemas.envelope import Event, Stream
 from schemas.lanes import Inline, MessageQueue
 from schemas.tenant import StreamPolicy, Tenant
 from schemas.tokens import Keyring
-from sinks.smtp.agent import Agent, SmtpConfig, serve
+from sinks.smtp.agent import Agent, SmtpConfig
+from sinks.smtp.generations import serve
 from sinks.smtp.reach import SinkReach
 from sinks.smtp.session import Timeouts
 from sinks.smtp.sources import Pool, Source
