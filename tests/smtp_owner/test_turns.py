@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.envelope import Stream
 from schemas.messages import MessageDelivered
 from sinks.smtp.commands import Rules
 from sinks.smtp.policy import Limits
 from sinks.smtp.queue import Entry, LaneRecord, Partition, Site
-from sinks.smtp.state import Phase, State
+from sinks.smtp.state import Kind, Phase, State
 from sinks.smtp.turns import Turns
 from tests.smtp_owner.test_core import deliver_all, one_connection
 from tests.smtp_owner.world import World, command
@@ -137,3 +138,17 @@ def test_the_owner_lets_tenants_take_turns_also_after_a_restart() -> None:
     ends = [fact.message_id for fact in heir.facts if isinstance(fact, MessageDelivered)]
     assert len(ends) == 61
     assert ends.index(command("small").message_id) < 12
+
+
+def test_a_password_reset_waits_for_one_connection_and_for_no_campaign() -> None:
+    """However much bulk mail waits, and while more of it comes in: the next connection that is free takes it."""
+    world = World(rules=Rules(limits=lambda lane: Limits(connections=3)))
+    world.add(*(f"bulk-{number}" for number in range(3_000)), stream=Stream.MARKETING)
+    world.opened()
+    world.ready()
+    world.commit()
+    world.add("reset", urgent=True)
+    world.add(*(f"more-{number}" for number in range(500)), stream=Stream.MARKETING)
+    free = next(iter(world.dots))
+    world.outcome(free, Kind.DELIVERED)
+    assert world.started[free].record.command.idempotency_key == "reset"
