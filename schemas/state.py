@@ -91,6 +91,8 @@ class ShapingSet(Event):
     rule: str = ""
     rule_version: int = 0
     evidence: tuple[str, ...] = ()
+    reason: Label = ""  # of a lift: what the operator said
+    by: Label = ""  # and who that was
 
     @property
     def key(self) -> str:

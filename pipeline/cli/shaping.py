@@ -16,6 +16,7 @@ from pipeline import wiring
 from pipeline.cli import shaping_live
 from pipeline.cli.output import Failure, JsonOption, print_json, print_rows
 from pipeline.cli.session import configured, loaded
+from pipeline.cli.shaping_lift import lift
 from pipeline.settings import Settings
 from schemas.rules import shaping_file
 from schemas.rules.quantities import rate_text, time_text
@@ -27,6 +28,7 @@ _TENANT = ("tenant", "limit", "value", "from")
 _OVERRIDE = ("about", "override", "value", "until", "rule")
 
 app = typer.Typer(no_args_is_help=True, help="Limits at mailbox providers, and what their replies set off.")
+app.command()(lift)
 
 
 def register(program: typer.Typer) -> None:

@@ -11,10 +11,10 @@ from schemas.codec import decode
 from schemas.state import SiteLearned
 from sinks.smtp.overrides import Override, Overrides
 from sinks.smtp.steering import override_of
+from topics.kafka import Cluster
 from topics.record import Record
 from topics.registry import SHAPING, SITES
 from topics.view import View
-from topics.view_reader import Reader
 
 _PATIENCE_S = 30.0
 
@@ -27,18 +27,25 @@ def ask(settings: Settings, domain: str) -> tuple[str, list[Override]]:
         return event.site if isinstance(event, SiteLearned) and event.domain == domain else None
 
     with kafka() as cluster:
-        reader = Reader(cluster, "cli")
-        sites = View(cluster, SITES, site, reader=reader)
-        shaping = View(cluster, SHAPING, override_of, reader=reader)
-        reader.start()
+        sites = View(cluster, SITES, site, name="cli")
         try:
-            if not (sites.wait_ready(_PATIENCE_S) and shaping.wait_ready(_PATIENCE_S)):
+            if not sites.wait_ready(_PATIENCE_S):
                 raise Failure(f"Kafka at {settings.kafka.bootstrap} does not answer: --dns asks DNS alone")
         finally:
-            reader.close()
+            sites.close()
+        return sites.get(domain) or "", in_force(cluster, settings)
+
+
+def in_force(cluster: Cluster, settings: Settings) -> list[Override]:
+    """Every override that holds now, or is being recovered from. Raises Failure."""
+    view = View(cluster, SHAPING, override_of, name="cli")
+    try:
+        if not view.wait_ready(_PATIENCE_S):
+            raise Failure(f"Kafka at {settings.kafka.bootstrap} does not answer: no override is known")
+    finally:
+        view.close()
     found = Overrides(settings.delivery.retry_scale)
     now = time.time()
-    held = shaping.items()
-    for _, override in sorted(held, key=lambda each: each[1].since):
+    for _, override in sorted(view.items(), key=lambda each: each[1].since):
         found.put(override, now)
-    return sites.get(domain) or "", found.in_force(now)
+    return found.in_force(now)

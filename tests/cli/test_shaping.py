@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from schemas.codec import decode
 from schemas.state import ShapingSet, SiteLearned
 from tests.cli.conftest import Cli
 from tests.smtp_owner.internet import internet
-from tests.smtp_owner.stage import create_topics
+from tests.smtp_owner.stage import create_topics, read
 from topics.kafka import Cluster
 from topics.publisher import Publisher
+from topics.registry import SHAPING
 
 RULE = """[[rule]]
 id = "mine"
@@ -64,16 +66,16 @@ def test_a_domain_is_resolved(cli: Cli, mine: Path, tmp_path: Path) -> None:
         assert cli("shaping", "show", "b.test", "--json").json["site"].startswith("mx-")
 
 
-@pytest.mark.stack
-def test_what_workers_know_is_shown(
-    cli: Cli, mine: Path, kafka: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def known(mine: Path, kafka: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """A site and three overrides that workers have told of, whose clocks are ahead of ours."""
     monkeypatch.setenv("MAILRIVER_KAFKA__BOOTSTRAP", kafka)
     monkeypatch.setenv("MAILRIVER_KAFKA__PREFIX", topic_prefix)
     cluster = Cluster(kafka, prefix=topic_prefix)
     create_topics(cluster)
     now = datetime.now(UTC)
-    hour: dict[str, Any] = {"occurred_at": now, "until": now + timedelta(hours=1), "rule": "mine"}
+    ahead = now + timedelta(minutes=1)
+    hour: dict[str, Any] = {"occurred_at": ahead, "until": now + timedelta(hours=1), "rule": "mine"}
     with Publisher(cluster, "smtp/1") as publisher:
         publisher.publish(
             SiteLearned.from_cause("1", occurred_at=now, domain="rocketmail.com", site="yahoo", provider="yahoo")
@@ -83,6 +85,12 @@ def test_what_workers_know_is_shown(
                 ShapingSet.from_cause(str(cause), selector=selector, action="limit_rate", value=0.5, **hour)
             )
         publisher.flush(30)
+    return cluster
+
+
+@pytest.mark.stack
+@pytest.mark.usefixtures("known")
+def test_what_workers_know_is_shown(cli: Cli) -> None:
     shown = cli("shaping", "show", "rocketmail.com", "--json").json
     assert shown["site"] == "yahoo"
     assert {row["about"]: row["value"] for row in shown["overrides"]} == {
@@ -90,6 +98,35 @@ def test_what_workers_know_is_shown(
         "source:192.0.2.1": "30/min",
     }
     assert "overrides in force" in cli("shaping", "show", "rocketmail.com").out
+
+
+@pytest.mark.stack
+def test_what_is_in_force_can_be_lifted(cli: Cli, known: Cluster) -> None:
+    lift = ("shaping", "lift", "tenant:acme>google", "--reason", "agreed with them")
+    assert cli(*lift, "--json").json == {"selector": "tenant:acme>google", "lifted": ["limit_rate"]}
+    (event,) = (event for event in shaping(known) if event.action == "lift")
+    assert (event.selector, event.tenant, event.reason) == ("tenant:acme>google", "acme", "agreed with them")
+    assert event.by
+    again = cli(*lift)
+    assert again.status == 1
+    assert "no override of tenant:acme>google is in force" in again.err
+    assert "site:default/yahoo, source:192.0.2.1" in again.err
+    assert len(shaping(known)) == 4
+    shown = cli("shaping", "show", "rocketmail.com", "--json").json
+    assert len(shown["overrides"]) == 2
+
+
+@pytest.mark.stack
+def test_a_reason_with_an_address_is_refused(cli: Cli, known: Cluster) -> None:
+    refused = cli("shaping", "lift", "site:default/yahoo", "--reason", "ask ann@example.test")
+    assert refused.status == 2
+    assert "reason" in refused.err
+    assert len(shaping(known)) == 3
+
+
+def shaping(cluster: Cluster) -> list[ShapingSet]:
+    events = (decode(record.value, record.headers) for record in read(cluster, SHAPING))
+    return [event for event in events if isinstance(event, ShapingSet)]
 
 
 def test_shipped_rules_pass_their_trials(cli: Cli) -> None:
