@@ -30,6 +30,14 @@ class Stream(StrEnum):
         return self is not Stream.TRANSACTIONAL
 
 
+class Priority(StrEnum):
+    """Which of a tenant's own mail to a site goes first; whose turn it is among tenants is another matter."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
 def _no_address(value: str) -> str:
     # Facts are kept for years and cannot be unwritten: an address may not hide in a label.
     if holds_address(value):

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 from schemas import ids
 from schemas.attachments import Attachment
 from schemas.claims import Claim
-from schemas.envelope import MailEvent, Name
+from schemas.envelope import MailEvent, Name, Priority
 
 
 class Inline(BaseModel):
@@ -64,6 +64,7 @@ class MessageQueue(MailEvent):
     accepted_at: AwareDatetime
     send_at: AwareDatetime | None = None
     expires_at: AwareDatetime
+    priority: Priority = Priority.NORMAL
     attempts: int = 0  # made before a move from another lane
     moved_from: str = ""  # the lane position it came from, empty for a new message
     moved_at: AwareDatetime | None = None  # when the newest control that moved it was set

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 
 from schemas.attachments import ATTACHMENTS_MAX, AttachmentRequested
 from schemas.claims import Claim
-from schemas.envelope import Label, Metadata, Name, Stream, Tags
+from schemas.envelope import Label, Metadata, Name, Priority, Stream, Tags
 from schemas.rules.raw_mail import RAW_MAX
 
 MAX_SUBJECT = 2_000
@@ -46,6 +46,7 @@ class SendRequested(BaseModel):
     tenant: Name = "default"
     stream: Stream | None = None
     pool: Name | None = None
+    priority: Priority | None = None
     subject_ref: Label | None = None
     tags: Tags = ()
     metadata: Metadata = {}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from schemas.attachments import ATTACHMENTS_MAX, Attachment
-from schemas.envelope import Event, Label, Metadata, Name, Stream, Tags
+from schemas.envelope import Event, Label, Metadata, Name, Priority, Stream, Tags
 from schemas.rules.windows import Window
 
 
@@ -72,6 +72,7 @@ class CampaignSet(Event):
     metadata: Metadata = {}
     expires_after_s: int = 3 * 86_400
     window: Window | None = None  # when its mail may be attempted; None: as its stream's
+    priority: Priority | None = None  # of sends that say none of their own
 
     @property
     def key(self) -> str:

@@ -17,7 +17,7 @@ from schemas import ids
 from schemas.address import Address, AddressError, canonical, parse
 from schemas.claims import Claim
 from schemas.codec import Undecodable, decode_send
-from schemas.envelope import MailEvent, Stream
+from schemas.envelope import MailEvent, Priority, Stream
 from schemas.lanes import MessageQueue
 from schemas.messages import MessageAccepted, MessageRejected, MessageScheduled
 from schemas.redact import redact
@@ -219,6 +219,7 @@ def _message(
         content=content_of(request),
         headers=request.headers,
         accepted_at=send.at,
+        priority=request.priority or (campaign.priority if campaign else None) or Priority.NORMAL,
         **when,
         **common,
     )

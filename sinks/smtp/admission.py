@@ -16,7 +16,7 @@ from sinks.smtp.dispatch import Dispatch
 from sinks.smtp.ledger import Ledger
 from sinks.smtp.policy import Limits
 from sinks.smtp.queue import Entry, LaneRecord, Partition, Site
-from sinks.smtp.state import Kind, Phase, Result, State, key_of, lane_name, message_id_of, tenant_number
+from sinks.smtp.state import PRIORITIES, Kind, Phase, Result, State, key_of, lane_name, message_id_of, tenant_number
 
 
 class Admission:
@@ -94,7 +94,7 @@ class Admission:
         state = State(
             Phase.QUEUED, record.urgent, record.offset, lane_name(record.lane), command.attempts, int(accepted * 1000),
             int(max(due, 0.0) * 1000), int(command.expires_at.timestamp()), int(accepted) + window,
-            tenant=tenant_number(command.tenant),
+            tenant=tenant_number(command.tenant), priority=PRIORITIES.index(command.priority),
         )  # fmt: skip
         entry = Entry(key, self._dispatch.site(partition, state.lane), state)
         partition.entries[key] = entry

@@ -52,8 +52,8 @@ class Entry:
         "result",
         "session",
         "site",
-        "tenant",
         "ticket",
+        "turn",
     )
 
     def __init__(self, key: bytes, site: Site, state: State) -> None:
@@ -68,7 +68,8 @@ class Entry:
         self.expires_at = state.expires_at  # s
         self.keep_until = state.keep_until  # s
         self.result = state.result  # its facts are owed
-        self.tenant = sharing(state.tenant)
+        # Two numbers in one again: the tenant's, and the priority.
+        self.turn = sharing(state.tenant << 2 | state.priority)
         self.body: LaneRecord | None = None
         self.session: Session | None = None
         self.ticket = 0  # of the facts on their way; 0: none
@@ -78,6 +79,10 @@ class Entry:
         return bool(self.offset & 1)
 
     @property
+    def tenant(self) -> int:
+        return self.turn >> 2
+
+    @property
     def ended(self) -> bool:
         return self.phase >= Phase.ENDED
 
@@ -85,16 +90,17 @@ class Entry:
         lane = self.site.lane if self.phase <= Phase.SENDING else ""
         return State(
             self.phase, self.urgent, self.offset >> 1, lane, self.attempts,
-            self.accepted_at, self.next_at, self.expires_at, self.keep_until, self.result, self.tenant,
+            self.accepted_at, self.next_at, self.expires_at, self.keep_until, self.result,
+            self.tenant, self.turn & 3,
         )  # fmt: skip
 
 
 _numbers: dict[int, int] = {}
 
 
-def sharing(tenant: int) -> int:
+def sharing(number: int) -> int:
     """The same number as one object: a million entries of one tenant need one."""
-    return _numbers.setdefault(tenant, tenant)
+    return _numbers.setdefault(number, number)
 
 
 class Stage(Enum):

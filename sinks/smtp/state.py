@@ -16,7 +16,10 @@ from typing import Final
 from uuid import UUID
 from zlib import crc32
 
+from schemas.envelope import Priority
+
 MAX_BYTES: Final = 300
+PRIORITIES: Final = (Priority.NORMAL, Priority.HIGH, Priority.LOW)  # by their numbers on disk
 _MAX_LANE: Final = 120  # bytes of a lane's name in a record
 _VERSION: Final = 1  # of marks
 _VERSION_WAITING: Final = 3  # with the tenant
@@ -97,6 +100,7 @@ class State:
     keep_until: int  # end of the duplicate window
     result: Result | None = None
     tenant: int = 0  # `tenant_number` of its name; 0 where it was not written yet
+    priority: int = 0  # its place in PRIORITIES; NORMAL where it was not written yet
 
 
 class Unreadable(ValueError):
@@ -109,6 +113,7 @@ _TENANT = struct.Struct(">I")
 _MARK = struct.Struct(">BBBQI")  # version, phase, flags, offset, keep_until
 _RESULT = struct.Struct(">BQQHHff")  # kind, at, started_at, code, classifier_version, connect_ms, transfer_ms
 _URGENT, _OWED, _VERIFIED = 1, 2, 4
+_PRIORITY: Final = 3  # of the flags' bits, the first of two
 _SEPARATOR = "\x1f"
 
 # In the order in which room is given; the number is the most bytes each may have.
@@ -125,6 +130,7 @@ def encode(state: State) -> bytes:
     flags = _URGENT if state.urgent else 0
     if state.phase >= Phase.DONE:
         return _MARK.pack(_VERSION, state.phase, flags, state.offset, state.keep_until)
+    flags |= state.priority << _PRIORITY
     result = state.result
     if result is not None:
         flags |= _OWED | (_VERIFIED if result.tls_verified else 0)
@@ -185,7 +191,7 @@ def _decode(value: bytes) -> State:
         )  # fmt: skip
     return State(
         phase, bool(flags & _URGENT), offset, lane, attempts, accepted_at, next_at, expires_at, keep_until, result,
-        tenant,
+        tenant, flags >> _PRIORITY & 3,
     )  # fmt: skip
 
 

@@ -2,15 +2,15 @@
 
 Shreedhar and Varghese, "Efficient fair queuing using deficit round robin", 1995. A turn is worth `_QUANTUM` for each
 unit of the tenant's weight, a message costs one and another for each 64 KiB; no message costs more than a quantum, so
-finding the next one takes a look at each tenant at most twice. Within a tenant: in order of arrival. A tenant alone has
-every turn.
+finding the next one takes a look at each tenant at most twice. Within a tenant: by priority, then in order of arrival;
+what has a low one may wait for as long as its tenant has other mail. A tenant alone has every turn.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -21,16 +21,41 @@ if TYPE_CHECKING:
 
 _QUANTUM: Final = 8
 _COST_BYTES: Final = 64 * 1024
+_RANKS: Final = (1, 0, 2, 1)  # by a priority's number in states: which goes first
 
 
 class _Tenant:
-    __slots__ = ("credit", "entries", "rests_until", "worth")
+    """`entries` are those of the highest priority that waits, the others are `behind`, by rank."""
 
-    def __init__(self, worth: int) -> None:
+    __slots__ = ("behind", "credit", "entries", "rank", "rests_until", "worth")
+
+    def __init__(self, worth: int, rank: int) -> None:
         self.rests_until = 0.0
         self.worth = worth
         self.credit = worth
+        self.rank = rank
         self.entries: deque[Entry] = deque()
+        self.behind: dict[int, deque[Entry]] = {}
+
+    def of(self, rank: int) -> deque[Entry]:
+        """Where to put an entry of this rank."""
+        if rank > self.rank:
+            return self.behind.setdefault(rank, deque())
+        if rank < self.rank:
+            self.behind[self.rank] = self.entries
+            self.rank, self.entries = rank, deque()
+        return self.entries
+
+    def next(self) -> bool:
+        """`entries` are empty: those that come after them. False when there are none."""
+        if not self.behind:
+            return False
+        self.rank = min(self.behind)
+        self.entries = self.behind.pop(self.rank)
+        return True
+
+    def __iter__(self) -> Iterator[Entry]:
+        return chain(self.entries, *(self.behind[rank] for rank in sorted(self.behind)))
 
 
 class Turns:
@@ -50,31 +75,32 @@ class Turns:
 
     def __iter__(self) -> Iterator[Entry]:
         """About in the order in which they will go: one of each tenant, then the next of each."""
-        for row in zip_longest(*(tenant.entries for tenant in self._ring)):
+        for row in zip_longest(*self._ring):
             yield from (entry for entry in row if entry is not None)
 
     def push(self, entry: Entry) -> None:
-        self._of(entry).entries.append(entry)
+        self._of(entry).append(entry)
         self._length += 1
 
     def push_front(self, entry: Entry) -> None:
-        self._of(entry).entries.appendleft(entry)
+        self._of(entry).appendleft(entry)
         self._length += 1
 
     def empty(self) -> list[Entry]:
         """Take all of them, each tenant's in order."""
-        found = [entry for tenant in self._ring for entry in tenant.entries]
+        found = [entry for tenant in self._ring for entry in tenant]
         self._ring.clear()
         self._tenants.clear()
         self._length = 0
         return found
 
-    def _of(self, entry: Entry) -> _Tenant:
-        tenant = self._tenants.get(entry.tenant)
+    def _of(self, entry: Entry) -> deque[Entry]:
+        number, rank = entry.turn >> 2, _RANKS[entry.turn & 3]
+        tenant = self._tenants.get(number)
         if tenant is None:
-            tenant = self._tenants[entry.tenant] = _Tenant(_QUANTUM * self._weight(entry.tenant))
+            tenant = self._tenants[number] = _Tenant(_QUANTUM * self._weight(number), rank)
             self._ring.append(tenant)
-        return tenant
+        return tenant.of(rank)
 
     def head(self, now: float) -> Entry | None:
         """The message whose turn it is; None when none has its body here: a body on its way holds nobody else up, nor
@@ -111,7 +137,7 @@ class Turns:
         self._length -= 1
         if entry.phase is Phase.QUEUED:
             tenant.credit -= _cost(entry)
-        if not tenant.entries:
+        if not tenant.entries and not tenant.next():
             # What it has saved is lost: else whoever comes seldom could send it all at once.
             self._ring.popleft()
             del self._tenants[entry.tenant]

@@ -12,7 +12,7 @@ import pytest
 from processors.plan.core import Accepted, Decision, Rejected, Rules, Send, Unreadable, Unready, decide
 from schemas import ids
 from schemas.address import canonical, parse
-from schemas.envelope import Stream
+from schemas.envelope import Priority, Stream
 from schemas.lanes import FromCampaign, Inline
 from schemas.state import CampaignSet, CampaignStatus
 from schemas.tenant import StreamPolicy, Tenant
@@ -157,6 +157,19 @@ def test_a_campaign_send_travels_as_a_reference() -> None:
     assert isinstance(made, Accepted)
     assert made.queue.content == FromCampaign(campaign_id="spring", variables={"name": "Ann"})
     assert (made.queue.stream, made.queue.pool, made.queue.tags) == (Stream.MARKETING, "bulk", ("spring", "vip"))
+
+
+@pytest.mark.parametrize(
+    ("of_send", "of_campaign", "priority"),
+    [(None, None, "normal"), (None, "low", "low"), ("high", "low", "high"), ("normal", "low", "normal")],
+)
+def test_a_sends_priority_comes_before_its_campaigns(
+    of_send: str | None, of_campaign: str | None, priority: str
+) -> None:
+    known = KnownState(campaign().model_copy(update={"priority": of_campaign and Priority(of_campaign)}))
+    made = decided(CAMPAIGN_RECORD | ({"priority": of_send} if of_send else {}), key=CAMPAIGN_KEY, known=known)
+    assert isinstance(made, Accepted)
+    assert made.queue.priority == priority
 
 
 def test_a_campaign_just_created_is_waited_for() -> None:

@@ -98,6 +98,7 @@ states = st.builds(
     keep_until=seconds,
     result=st.none() | results,
     tenant=seconds,
+    priority=st.integers(0, 2),
 )
 
 

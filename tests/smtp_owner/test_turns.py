@@ -9,25 +9,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.envelope import Stream
+from schemas.envelope import Priority, Stream
 from schemas.messages import MessageDelivered
 from sinks.smtp.commands import Rules
 from sinks.smtp.policy import Limits
 from sinks.smtp.queue import Entry, LaneRecord, Partition, Site
-from sinks.smtp.state import Kind, Phase, State
+from sinks.smtp.state import PRIORITIES, Kind, Phase, State
 from sinks.smtp.turns import Turns
 from tests.smtp_owner.test_core import deliver_all, one_connection
 from tests.smtp_owner.world import World, command
 
 SITE = Site("default/a.test#0", Partition(0, {}), Limits())
+NORMAL, HIGH, LOW = Priority.NORMAL, Priority.HIGH, Priority.LOW
 BODY = command("x")
 
 
-def entry(tenant: int, number: int, size: int = 100, *, here: bool = True) -> Entry:
-    state = State(Phase.QUEUED, False, number, SITE.lane, 0, 0, 0, 0, 0, tenant=tenant)
+def entry(tenant: int, number: int, size: int = 100, *, here: bool = True, priority: Priority = NORMAL) -> Entry:
+    state = State(
+        Phase.QUEUED, False, number, SITE.lane, 0, 0, 0, 0, 0, tenant=tenant, priority=PRIORITIES.index(priority)
+    )
     made = Entry(bytes(16), SITE, state)
     made.body = LaneRecord(False, number, SITE.lane, BODY, bytes(size)) if here else None
     return made
+
+
+def priority_of(entry: Entry) -> Priority:
+    return PRIORITIES[entry.state().priority]
 
 
 def taken(turns: Turns, most: int = 1_000_000) -> list[Entry]:
@@ -71,6 +78,47 @@ def test_a_tenant_that_rests_holds_nobody_up() -> None:
     assert turns.head(9.9) is None
     assert turns.head(10.0) is head
     assert turns.rested_at(10.0) == inf
+
+
+def test_within_a_tenant_priority_goes_before_arrival() -> None:
+    turns = Turns(lambda tenant: 1)
+    order = [NORMAL, LOW, HIGH, NORMAL, HIGH, LOW]
+    entries = [entry(1, number, priority=priority) for number, priority in enumerate(order)]
+    for each in entries:
+        turns.push(each)
+    assert list(turns) == [entries[number] for number in (2, 4, 0, 3, 1, 5)]
+    assert taken(turns, 1) == [entries[2]]
+    turns.push_front(entries[2])  # its connection failed
+    late = entry(1, 9, priority=HIGH)
+    assert taken(turns, 3) == [entries[number] for number in (2, 4, 0)]
+    turns.push(late)
+    assert taken(turns) == [late, *(entries[number] for number in (3, 1, 5))]
+    assert len(turns) == 0
+
+
+def test_a_high_priority_takes_nothing_from_other_tenants() -> None:
+    turns = Turns(lambda tenant: 1)
+    for number in range(1_000):
+        turns.push(entry(1, number, priority=HIGH))
+        turns.push(entry(2, number, priority=LOW))
+    assert Counter(each.tenant for each in taken(turns, 800)) == {1: 400, 2: 400}
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(Priority), st.booleans()), max_size=60))
+def test_each_comes_once_and_no_lower_before_a_higher(arrivals: list[tuple[int, Priority, bool]]) -> None:
+    turns = Turns(lambda tenant: 1)
+    waiting: list[Entry] = []
+    for number, (tenant, priority, one_goes) in enumerate(arrivals):
+        turns.push(made := entry(tenant, number, priority=priority))
+        waiting.append(made)
+        if one_goes:
+            (head,) = taken(turns, 1)
+            own = [each for each in waiting if each.tenant == head.tenant]
+            ranks = [(HIGH, NORMAL, LOW).index(priority_of(each)) for each in own]
+            assert head is own[ranks.index(min(ranks))]
+            waiting.remove(head)
+    assert len(turns) == len(waiting)
+    assert set(turns.empty()) == set(waiting)
 
 
 def test_turns_are_in_proportion_to_weights() -> None:
@@ -152,3 +200,16 @@ def test_a_password_reset_waits_for_one_connection_and_for_no_campaign() -> None
     free = next(iter(world.dots))
     world.outcome(free, Kind.DELIVERED)
     assert world.started[free].record.command.idempotency_key == "reset"
+
+
+def test_a_priority_is_kept_over_a_restart() -> None:
+    world = World(rules=Rules(limits=one_connection))
+    world.add("first", "late", priority=LOW)
+    world.add("soon", priority=HIGH)
+    world.add("middle")
+    world.settle()
+    again = World(world.log, Rules(limits=one_connection), now=world.now + 10)
+    again.settle()
+    deliver_all(again)
+    ends = [fact for fact in again.facts if isinstance(fact, MessageDelivered)]
+    assert [fact.message_id for fact in ends][-3:] == [command(name).message_id for name in ("soon", "middle", "late")]
