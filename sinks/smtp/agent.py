@@ -325,16 +325,19 @@ class Agent:
 
     async def _tick_for_ever(self) -> None:
         tallied = looked = time.monotonic()
+        paused = "views"  # as it was made
         while True:
             await asyncio.sleep(_TICK_S)
             now = time.time()
             if self._journal.hung > _HUNG_S:
                 self._fail("the journal's client does not return")
-            stuck = self._writing_since is not None and time.monotonic() - self._writing_since > _STUCK_S
-            if stuck or self._facts.crowded or not self._knowledge.fresh:
+            if cause := self._obstacle():
                 self._owner.pause()
             else:
                 self._owner.resume(now)
+            if cause != paused:
+                paused = cause
+                log.warning("attempts_pause", cause=cause) if cause else log.info("attempts_go_on")
             if time.monotonic() - looked >= _SHAPING_S:
                 looked = time.monotonic()
                 if self._shapes.look():
@@ -347,6 +350,14 @@ class Agent:
                 tallied += since
                 self._tallies.publish(self._publisher, datetime.now(UTC), since)
             self._after()
+
+    def _obstacle(self) -> str:
+        """Why no attempt may start now; empty: one may."""
+        if self._writing_since is not None and time.monotonic() - self._writing_since > _STUCK_S:
+            return "journal"
+        if self._facts.crowded:
+            return "facts"
+        return "" if self._knowledge.fresh else "views"
 
 
 async def _first(*events: asyncio.Event) -> None:
