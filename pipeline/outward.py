@@ -1,13 +1,15 @@
-"""The settings of what mail leaves from and through: `[sources.NAME]`, `[pools.NAME]`."""
+"""The settings of what mail leaves from and through: `[sources.NAME]`, `[pools.NAME]`, `[routes.NAME]`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from schemas.address import parse_domain
 from schemas.envelope import Name, Stream
 from schemas.tenant import Tenant
 
@@ -45,10 +47,48 @@ class PoolSettings(Section):
     ip: Literal["ipv4", "ipv6", "prefer_ipv4", "prefer_ipv6"] = "prefer_ipv4"
 
 
+def _host(value: str) -> str:
+    """An address, or a name in A-labels."""
+    try:
+        return str(ip_address(value.strip("[]")))
+    except ValueError:
+        return parse_domain(value)
+
+
+class RouteSettings(Section):
+    """A host that takes mail in place of those that MX records name."""
+
+    host: Annotated[str, AfterValidator(_host)]
+    port: Annotated[int, Field(ge=1, le=65535)] = 25
+    domains: tuple[Annotated[str, AfterValidator(parse_domain)], ...] = ()
+    """Of recipients, each itself and not what is below it; none: all."""
+    pools: tuple[Name, ...] = ()
+    """None: all."""
+    tls: Literal["", "none", "opportunistic", "required", "verified"] = ""
+    """Empty: verified with a user name, else opportunistic."""
+    username: Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")] | None = None
+    password_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _a_password_is_kept(self) -> Self:
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file belong together")
+        if self.username and self.tls not in ("", "verified"):
+            raise ValueError(f'a password is given to a verified host alone: tls = "verified", not "{self.tls}"')
+        return self
+
+
 def check_names(
-    pools: Mapping[str, PoolSettings], sources: Mapping[str, SourceSettings], tenants: Mapping[str, Tenant]
+    pools: Mapping[str, PoolSettings],
+    sources: Mapping[str, SourceSettings],
+    routes: Mapping[str, RouteSettings],
+    tenants: Mapping[str, Tenant],
 ) -> None:
     """Raises ValueError where one names another that is not there."""
+    for route, through in routes.items():
+        for name in through.pools:
+            if name not in pools:
+                raise ValueError(f"routes.{route}.pools names {name}, and there is no such pool")
     for pool, settings in pools.items():
         for name in settings.sources:
             if name not in sources:

@@ -85,6 +85,7 @@ def _smtp(settings: Settings, ready: Ready) -> None:
         dnssec=wiring.dnssec(settings),
         source=wiring.fallback_source(settings),
         pools=wiring.pools(settings),
+        relays=wiring.relays(settings),
         sessions=settings.delivery.sessions,
         instance=settings.instance,
         shaping=wiring.shaping(settings),

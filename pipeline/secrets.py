@@ -34,6 +34,18 @@ def password(folder: Path, name: str) -> str:
     return _bytes(folder / f"{name}.password").decode()
 
 
+def handed_over(path: Path) -> str:
+    """A password that somebody else chose, in a file that its owner alone may read. Raises SecretError and OSError."""
+    try:
+        content = path.read_text(encoding="utf-8").removesuffix("\n")
+    except UnicodeDecodeError:
+        raise SecretError(f"{path}: a password is UTF-8 text") from None
+    _closed(path)
+    if not content or not content.isprintable() or len(content) > 1024:
+        raise SecretError(f"{path}: a password is one line of 1 to 1024 printable characters")
+    return content
+
+
 def _bytes(path: Path) -> bytes:
     """The content of a secret file, made with 32 random bytes in hexadecimal when it does not exist."""
     try:
@@ -58,8 +70,12 @@ def _bytes(path: Path) -> bytes:
 
 def _read(path: Path) -> bytes:
     content = path.read_bytes().strip()
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise SecretError(f"{path}: others may read this secret: chmod 600 it")
+    _closed(path)
     if len(content) < 16:
         raise SecretError(f"{path}: a secret has at least 16 bytes; this one has {len(content)}")
     return content
+
+
+def _closed(path: Path) -> None:
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise SecretError(f"{path}: others may read this secret: chmod 600 it")

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, ValidationInf
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline import outward, places
-from pipeline.outward import HostPort, PoolSettings, Section, SourceSettings
+from pipeline.outward import HostPort, PoolSettings, RouteSettings, Section, SourceSettings
 from schemas.envelope import Name
 from schemas.rules.windows import Window
 from schemas.tenant import StreamPolicy, Tenant
@@ -129,6 +129,8 @@ class Settings(BaseSettings):
     pools: dict[Name, PoolSettings] = {"default": PoolSettings()}
     """A list of names is short for pools without sources of their own."""
     sources: dict[Annotated[Name, Field(max_length=24)], SourceSettings] = {}
+    routes: dict[Annotated[Name, Field(max_length=24)], RouteSettings] = {}
+    """Hosts that take mail in place of those that MX records name; the narrowest that fits a message."""
     tenants: dict[Name, Tenant] = {}
 
     @field_validator("kafka", mode="before")
@@ -143,7 +145,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _names_that_are_there(self) -> Self:
-        outward.check_names(self.pools, self.sources, self.tenants)
+        outward.check_names(self.pools, self.sources, self.routes, self.tenants)
         return self
 
     @field_validator("tenants", mode="before")
@@ -253,6 +255,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "window": Window,
     "pools": PoolSettings,
     "sources": SourceSettings,
+    "routes": RouteSettings,
 }
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from schemas.tokens import Keyring
     from sinks.smtp.dkim import Signer
     from sinks.smtp.reach import Reach
+    from sinks.smtp.relays import Relays
     from sinks.smtp.sources import Pool, Source
     from topics.claims import FolderClaims
 
@@ -131,6 +132,28 @@ def pools(settings: Settings) -> dict[str, Pool]:
         name: Pool(tuple(sources[each] for each in pool.sources) or (fallback,), IpPolicy(pool.ip))
         for name, pool in settings.pools.items()
     }
+
+
+def relays(settings: Settings) -> Relays:
+    """Hosts that take mail in place of those that MX records name."""
+    from sinks.smtp.relays import Login, Relay, Relays
+    from sinks.smtp.tls import TlsMode
+
+    found = []
+    for name, route in settings.routes.items():
+        login = None
+        if route.username is not None and route.password_file is not None:
+            try:
+                login = Login(route.username, secrets.handed_over(route.password_file))
+            except (OSError, secrets.SecretError) as error:
+                why = error if isinstance(error, secrets.SecretError) else f"{route.password_file}: {error.strerror}"
+                raise SettingsError(f"routes.{name}.password_file: {why}") from None
+        mode = TlsMode(route.tls or ("verified" if login else "opportunistic"))
+        found.append(Relay(name, route.host, route.port, mode, login, frozenset(route.domains), frozenset(route.pools)))
+    try:
+        return Relays(found)
+    except ValueError as error:
+        raise SettingsError(f"routes: {error}: name the domains or pools of one of them") from None
 
 
 def dnssec(settings: Settings) -> bool:

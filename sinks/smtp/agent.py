@@ -95,6 +95,7 @@ class Agent:
             tracer,
             Alarms(self._publisher, config.instance).tell,
             lambda source, site: self._steering.suspends(source, site, time.time()),
+            self._knowledge.site,
         )
         lanes, group = config.lanes, f"smtp.{config.lanes.group}"
         self._target = config.successor or lanes

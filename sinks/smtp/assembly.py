@@ -16,11 +16,12 @@ from sinks.smtp.config import SmtpConfig
 from sinks.smtp.connections import Connections, Ears
 from sinks.smtp.dialer import Dialer
 from sinks.smtp.knowledge import Knowledge
+from sinks.smtp.places import Places
 from sinks.smtp.policy import Policy
 from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.routing import Permanent, Route, Temporary
 from sinks.smtp.shapes import Shapes
-from sinks.smtp.sites import onward, to_lanes
+from sinks.smtp.sites import Learned, onward, to_lanes
 from sinks.smtp.sources import Alarm, Sources
 from sinks.smtp.state import tenant_number
 from sinks.smtp.steering import Steering
@@ -38,8 +39,11 @@ def connections(
     tracer: Tracer,
     tell: Callable[[Alarm], None],
     suspended: Callable[[str, str], bool],
+    learned: Callable[[str], Learned | None],
 ) -> tuple[Connections, dns.Router]:
-    """`tell` hears of sources that fail, and that serve again; `suspended`: whether a source leaves a site alone."""
+    """`tell` hears of sources that fail, and that serve again; `suspended`: whether a source leaves a site alone;
+    `learned`: the site of a domain, as far as it is known.
+    """
     authorities = config.authorities or ssl.create_default_context()
     lookup = dns.Cache(dns.Resolver(config.nameservers, trusted=config.dnssec), time.monotonic)
     sts = StsPolicies(lookup, StsFetcher(lookup, config.reach, authorities), time.monotonic)
@@ -49,9 +53,15 @@ def connections(
     router = dns.Router(lookup, Random(), providers=shapes.providers)
 
     async def route(domain: str, pool: str) -> Route | Permanent | Temporary:
+        if (relay := config.relays.of(domain, pool)) is not None:
+            return await router.relayed(relay, sources.policy(pool))
         return await router.route(domain, sources.policy(pool))
 
-    return Connections(ears, route, caller, shapes.manner, policies, suspended, press, config.instance, tracer), router
+    places = Places(config.relays, learned)
+    found = Connections(
+        *(ears, route, caller, shapes.manner, policies, suspended, places, press, config.instance, tracer)
+    )
+    return found, router
 
 
 def rules_of(

@@ -7,16 +7,15 @@ from typing import Final
 
 from sinks.smtp.dialer import Dialer, Endpoint
 from sinks.smtp.outcome import Broken, Cause, OpeningFailure, Stage
-from sinks.smtp.routing import Route
+from sinks.smtp.routing import Hop, Route
 from sinks.smtp.session import Session
 from sinks.smtp.shapes import Manner
 from sinks.smtp.sources import Source, Sources
 from sinks.smtp.sts_policies import StsView
-from sinks.smtp.tls import TlsFailure
+from sinks.smtp.tls import Demand, TlsFailure
 from sinks.smtp.tls_policies import TlsPolicies
 
 _TRIES: Final = 4  # addresses of one opening: each may take its whole time-out
-_SMTP: Final = 25
 _NO_SOURCE: Final = Broken(Stage.CONNECT, Cause.SOURCE)
 
 
@@ -44,12 +43,12 @@ class Caller:
         source: Source | None = None
         tries = 0
         for place, hop in enumerate(route.hops):
-            demand = await self._policies.demand(view, hop.mx_host, hop.mx_host in route.secure, manner.tls)
+            demand = await self._demand(route, hop, view, manner)
             if isinstance(demand, Broken):
                 policy = "dane" if demand.failure == TlsFailure.DNSSEC_INVALID else "sts"
                 last = Uncalled(demand, hop.mx_host, hop.ip, policy, demand.failure)
                 continue
-            endpoint = Endpoint(hop.ip, _SMTP, hop.mx_host)
+            endpoint = Endpoint(hop.ip, hop.port, hop.mx_host, route.relay)
             while True:
                 if source is None:
                     ips = [each.ip for each in route.hops[place:]]
@@ -73,6 +72,11 @@ class Caller:
             if tries == _TRIES:
                 break
         return last
+
+    async def _demand(self, route: Route, hop: Hop, view: StsView, manner: Manner) -> Demand | Broken:
+        if (relay := route.relay) is not None:
+            return Demand(relay.tls, relay.tls)
+        return await self._policies.demand(view, hop.mx_host, hop.mx_host in route.secure, manner.tls)
 
 
 def _tls_failure(outcome: OpeningFailure) -> str:

@@ -12,6 +12,7 @@ from schemas.tenant import Tenant
 from schemas.tokens import Keyring
 from sinks.smtp.dkim import Signer
 from sinks.smtp.reach import Reach
+from sinks.smtp.relays import Relays
 from sinks.smtp.session import Timeouts
 from sinks.smtp.sources import Pool, Source
 from topics.claims import Claims
@@ -29,6 +30,7 @@ class SmtpConfig:
     nameservers: tuple[tuple[str, int], ...]
     source: Source  # of pools that are not among these
     pools: Mapping[str, Pool] = field(default_factory=dict)
+    relays: Relays = field(default_factory=Relays)
     claims: Claims | None = None
     instance: str = "1"
     shaping: Shaping = field(default_factory=Shaping)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from dataclasses import replace
+from typing import Protocol
 
 import structlog
 
@@ -19,7 +20,9 @@ from sinks.smtp.clock import boottime
 from sinks.smtp.commands import Close, Dot, Drop, Open, Start
 from sinks.smtp.compose import Composed, Missing, Unsendable
 from sinks.smtp.dialogue import Envelope
+from sinks.smtp.links import Link
 from sinks.smtp.outcome import Accepted, Broken, Cause, Outcome, Stage
+from sinks.smtp.places import Places, Way
 from sinks.smtp.press import Printed
 from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.queue import LaneRecord
@@ -31,8 +34,6 @@ from sinks.smtp.state import Kind, Result
 from sinks.smtp.sts_policies import NO_POLICY, StsView
 from sinks.smtp.tls_policies import TlsPolicies, carries, reported
 from sinks.smtp.tracing import Tracer, opening_of
-
-_ANY: Final = Manner()  # until the site is known
 
 log = structlog.get_logger(__name__)
 
@@ -53,24 +54,6 @@ class Ears(Protocol):
     def closed(self, session: int) -> None: ...
 
 
-class _Link:
-    """A connection by the core's number."""
-
-    __slots__ = ("command", "envelope", "manner", "number", "opening", "order", "session", "started", "sts", "used")
-
-    def __init__(self, number: int, command: MessageQueue) -> None:
-        self.number = number
-        self.command = command
-        self.manner = _ANY
-        self.opening: asyncio.Task[None] | None = None  # or the look at the policy of another domain
-        self.sts: tuple[str, StsView] = ("", NO_POLICY)  # the domain whose policy it was found to satisfy, and that
-        self.session: Session | None = None
-        self.envelope: Envelope | None = None
-        self.order = 0
-        self.started = time.time()
-        self.used = 0  # messages started on it
-
-
 class Connections:
     def __init__(
         self,
@@ -80,6 +63,7 @@ class Connections:
         manner: Callable[[str], Manner],
         policies: TlsPolicies,
         suspended: Callable[[str, str], bool],
+        places: Places,
         press: Pressroom,
         worker: str,
         tracer: Tracer | None = None,
@@ -90,19 +74,20 @@ class Connections:
         self._manner = manner
         self._policies = policies
         self._suspended = suspended
+        self._places = places
         self._press = press
         self._worker = worker
         self._tracer = tracer
         self._since = int(time.time())  # the core counts sessions anew after each restart
-        self._links: dict[int, _Link] = {}
-        self._orders: dict[int, _Link] = {}
+        self._links: dict[int, Link] = {}
+        self._orders: dict[int, Link] = {}
         self._order = 0
         self._leaving: set[Session] = set()
 
     def obey(self, command: Open | Start | Dot | Drop | Close) -> None:
         match command:
             case Open(number, _, message):
-                link = self._links[number] = _Link(number, message)
+                link = self._links[number] = Link(number, message)
                 link.opening = asyncio.get_running_loop().create_task(self._open(link))
             case Start(number, _, record):
                 self._start(self._links[number], record)
@@ -139,12 +124,11 @@ class Connections:
 
     # Opening
 
-    async def _open(self, link: _Link) -> None:
+    async def _open(self, link: Link) -> None:
         command = link.command
         try:
-            route, view = await asyncio.gather(
-                self._route(command.recipient_domain, command.pool), self._policies.of(command.recipient_domain)
-            )
+            known = self._places.known(command)
+            route, view = await asyncio.gather(self._route(command.recipient_domain, command.pool), self._view(command))
             link.sts = (command.recipient_domain, view)
             if not isinstance(route, Route):
                 self._failed(link, unroutable(route, self._attempt(link)), rest=False)
@@ -152,14 +136,21 @@ class Connections:
                 if self._ears.misplaced(link.number, command, route):
                     del self._links[link.number]
                 else:
-                    link.manner = self._manner(route.site)
+                    link.way = Way(command.recipient_domain, known, route)
+                    manner = self._manner(route.site)
+                    link.manner = replace(manner, tls=route.relay.tls) if route.relay is not None else manner
                     self._called(link, await self._caller.call(command.pool, route, view, link.manner))
         except Exception:
             # Whatever broke, the message must not wait for ever on a connection that nobody opens.
             log.exception("open_failed", session=link.number)
             self._failed(link, self._local(Kind.HELD, "internal_error"), rest=True)
 
-    def _called(self, link: _Link, answer: Session | Uncalled) -> None:
+    async def _view(self, command: MessageQueue) -> StsView:
+        # RFC 8461 section 5: a policy is about the domain's own MX hosts.
+        relayed = self._places.relay(command) is not None
+        return NO_POLICY if relayed else await self._policies.of(command.recipient_domain)
+
+    def _called(self, link: Link, answer: Session | Uncalled) -> None:
         link.opening = None
         if isinstance(answer, Session):
             self._opened(link, answer)
@@ -173,7 +164,7 @@ class Connections:
             self._tracer.note(link.command, attempt.session_id, what)
         self._failed(link, result, rest=rest)
 
-    def _opened(self, link: _Link, session: Session) -> None:
+    def _opened(self, link: Link, session: Session) -> None:
         if self._links.get(link.number) is not link:
             session.drop()
             return
@@ -183,7 +174,7 @@ class Connections:
             self._tracer.note(link.command, self._session_id(link), opening_of(session.info), session.info)
         self._ears.opened(link.number)
 
-    def _failed(self, link: _Link, result: Result, *, rest: bool) -> None:
+    def _failed(self, link: Link, result: Result, *, rest: bool) -> None:
         link.opening = None
         if self._links.get(link.number) is link:
             del self._links[link.number]
@@ -191,17 +182,20 @@ class Connections:
 
     # Messages
 
-    def _start(self, link: _Link, record: LaneRecord) -> None:
+    def _start(self, link: Link, record: LaneRecord) -> None:
         link.command = record.command
         link.envelope = None
         link.started = time.time()
         link.used += 1
+        way = link.way
         if link.session is not None and self._suspended(link.session.info.source, record.command.site):
             self._gone(link)  # the core opens another, from another source
-        elif record.command.recipient_domain == link.sts[0] or self._may_carry(link, record):
+        elif way is None or not self._places.leads(way, record.command):
+            self._gone(link)  # it opens another, by a route that is asked for now
+        elif way.relayed or record.command.recipient_domain == link.sts[0] or self._may_carry(link, record):
             self._print(link, record)
 
-    def _may_carry(self, link: _Link, record: LaneRecord) -> bool:
+    def _may_carry(self, link: Link, record: LaneRecord) -> bool:
         """Whether the open session is good enough for another domain of its site. If that is to be asked first, the
         message goes on when it is known; if not, the core is told that the connection is gone, and opens another.
         """
@@ -217,7 +211,7 @@ class Connections:
         link.sts = (domain, view)
         return True
 
-    async def _ask(self, link: _Link, record: LaneRecord) -> None:
+    async def _ask(self, link: Link, record: LaneRecord) -> None:
         domain = record.command.recipient_domain
         try:
             view = await self._policies.of(domain)
@@ -235,13 +229,13 @@ class Connections:
             link.sts = (domain, view)
             self._print(link, record)
 
-    def _print(self, link: _Link, record: LaneRecord) -> None:
+    def _print(self, link: Link, record: LaneRecord) -> None:
         self._order += 1
         link.order = self._order
         self._orders[self._order] = link
         self._press.order(self._order, record)
 
-    def _send(self, link: _Link, envelope: Envelope, wire: bytes) -> None:
+    def _send(self, link: Link, envelope: Envelope, wire: bytes) -> None:
         session = link.session
         if session is None or not session.usable:
             self._gone(link)  # the peer closed it while the message was composed: nobody's fault
@@ -256,14 +250,14 @@ class Connections:
             on_ready=lambda: self._ears.ready(link.number),
         )
 
-    def _dot(self, link: _Link, not_after: float) -> None:
+    def _dot(self, link: Link, not_after: float) -> None:
         # The last moment at which it can be kept back: the process may have been stopped since the core said so.
         if boottime() > not_after:
             self._ears.late(link.number)
         elif link.session is not None and link.envelope is not None:
             link.session.release_dot(link.envelope)
 
-    def _outcome(self, link: _Link, outcome: Outcome) -> None:
+    def _outcome(self, link: Link, outcome: Outcome) -> None:
         if self._links.get(link.number) is not link or link.session is None:
             return
         match outcome:
@@ -274,7 +268,7 @@ class Connections:
                 result, rest = result_of(outcome, link.command, self._attempt(link))
                 self._over(link, result, keep=link.session.usable, rest=rest)
 
-    def _over(self, link: _Link, result: Result, *, keep: bool, rest: bool) -> None:
+    def _over(self, link: Link, result: Result, *, keep: bool, rest: bool) -> None:
         link.envelope = None
         keep = keep and link.session is not None and link.session.usable
         if not keep:
@@ -284,28 +278,28 @@ class Connections:
 
     # Ends
 
-    def _lost(self, link: _Link) -> None:
+    def _lost(self, link: Link) -> None:
         """The connection has ended; a transaction on it has had its outcome before."""
         if link.session is not None:
             self._leaving.discard(link.session)
         self._gone(link)
 
-    def _gone(self, link: _Link) -> None:
+    def _gone(self, link: Link) -> None:
         if self._links.pop(link.number, None) is link:
             self._retire(link)
             self._ears.closed(link.number)
 
-    def _drop(self, link: _Link) -> None:
+    def _drop(self, link: Link) -> None:
         if link.opening is not None:
             link.opening.cancel()
         if link.session is not None:
             link.session.drop()
 
-    def _close(self, link: _Link) -> None:
+    def _close(self, link: Link) -> None:
         if link.session is not None:
             self._retire(link)
 
-    def _retire(self, link: _Link) -> None:
+    def _retire(self, link: Link) -> None:
         session = link.session
         if session is not None:
             self._leaving.add(session)
@@ -314,7 +308,7 @@ class Connections:
 
     # Facts
 
-    def _attempt(self, link: _Link, tried: Uncalled | None = None) -> Attempt:
+    def _attempt(self, link: Link, tried: Uncalled | None = None) -> Attempt:
         now = time.time()
         info = link.session.info if link.session is not None else None
         policy, failure = (
@@ -337,7 +331,7 @@ class Connections:
             tls_failure=failure,
         )
 
-    def _session_id(self, link: _Link) -> str:
+    def _session_id(self, link: Link) -> str:
         return f"{self._since:x}-{link.number}"
 
     def _local(self, kind: Kind, reason: str) -> Result:

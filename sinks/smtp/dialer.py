@@ -21,6 +21,7 @@ from sinks.smtp.dane import authenticates
 from sinks.smtp.dialogue import Features
 from sinks.smtp.outcome import Broken, Cause, OpeningFailure, Refused, Stage
 from sinks.smtp.reach import Reach
+from sinks.smtp.relays import Login, Relay
 from sinks.smtp.replies import Reply
 from sinks.smtp.session import Session, SessionInfo, Timeouts
 from sinks.smtp.sources import Source
@@ -34,11 +35,12 @@ _BUSY_TLS_S: Final = 3600.0  # 4xx to STARTTLS: it says itself that it will pass
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address of one MX host."""
+    """One address of one MX host, or of a relay."""
 
     ip: str
     port: int
     mx_host: str
+    relay: Relay | None = None
 
 
 class Dialer:
@@ -58,10 +60,11 @@ class Dialer:
     ) -> Session | OpeningFailure:
         """A session that is ready to send, or why there is none. Cancelling it leaves no socket."""
         timeouts = timeouts or self._timeouts
-        opening = _Opening(self._reach, timeouts, endpoint, source, demand)
+        reach = self._reach if endpoint.relay is None else self._reach.named()
+        opening = _Opening(reach, timeouts, endpoint, source, demand)
         try:
             async with asyncio.timeout(timeouts.opening):
-                return await self._climb_down(opening, endpoint.mx_host, demand)
+                return await self._climb_down(opening, f"{endpoint.mx_host}:{endpoint.port}", demand)
         except TimeoutError:
             return Broken(opening.stage, Cause.TIMEOUT)
 
@@ -131,6 +134,8 @@ class _Opening:
             failure = await self._greet(client)
             if failure is None and context is not None:
                 failure = await self._encrypt(client, context)
+            if failure is None and (relay := self._endpoint.relay) is not None and relay.login is not None:
+                failure = await self._log_in(client, relay.login, rung)
             if failure is not None:
                 return failure
             if self._demand.mode is TlsMode.DANE and not self._is_named(client):
@@ -196,6 +201,24 @@ class _Opening:
             self.failure = failure_of(error)
             return Broken(Stage.HANDSHAKE, Cause.TLS, failure=self.failure)
         self.failure = unless
+        return None
+
+    async def _log_in(self, client: aiosmtplib.SMTP, login: Login, rung: Rung) -> OpeningFailure | None:
+        """RFC 4954. The server's words are not kept: they may repeat what it was told."""
+        self.stage = Stage.AUTH
+        if rung is not Rung.VERIFIED or client.get_transport_info("cipher") is None:
+            return Broken(Stage.AUTH, Cause.TLS)
+        offered = client.server_auth_methods
+        if "plain" not in offered and "login" not in offered:
+            return Broken(Stage.AUTH, Cause.UNSUPPORTED)
+        ask = client.auth_plain if "plain" in offered else client.auth_login
+        try:
+            await ask(login.username, login.password, timeout=self._timeouts.ehlo)
+        except aiosmtplib.SMTPException as error:
+            failure = self._failure(error)
+            if isinstance(failure, Refused):
+                return Refused(failure.reply.without_text(), Stage.AUTH)
+            return Broken(failure.stage, failure.cause)
         return None
 
     def _is_named(self, client: aiosmtplib.SMTP) -> bool:

@@ -23,6 +23,7 @@ import dns.resolver
 
 from sinks.smtp import routing
 from sinks.smtp.answers import Addresses, Answer, Failure, MxRecords, NoData, NoName, Texts, Tlsa, TlsaRecords
+from sinks.smtp.relays import Relay
 from sinks.smtp.routing import IpPolicy, Permanent, Route, Temporary
 
 CNAMES_MAX = 8
@@ -146,6 +147,11 @@ class Router:
             rng=self._rng,
             providers=self.providers,
         )
+
+    async def relayed(self, relay: Relay, policy: IpPolicy) -> Route | Temporary:
+        """The route by a host that the operator named, or by an address."""
+        found = await self._addresses(relay.host, policy) if relay.is_named else (NoData(), NoData())
+        return routing.relayed(relay, found, policy=policy, rng=self._rng)
 
     async def _addresses(self, name: str, policy: IpPolicy) -> tuple[Answer, Answer]:
         four = six = NoData()  # a family that is not wanted is not asked for

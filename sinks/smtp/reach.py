@@ -15,31 +15,20 @@ Address = tuple[str, int]
 
 # IANA's special-purpose registries (RFC 6890), by what they are for. Spelled out: `is_global` changes between versions
 # of Python, and 169.254.169.254 (cloud metadata) must not depend on one.
+_INSIDE = tuple(
+    ip_network(network)
+    for network in (
+        *("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),
+        *("::1/128", "fc00::/7"),
+    )
+)
 _CLOSED = tuple(
     ip_network(network)
     for network in (
-        *(
-            "0.0.0.0/8",
-            "10.0.0.0/8",
-            "100.64.0.0/10",
-            "127.0.0.0/8",
-            "169.254.0.0/16",
-            "172.16.0.0/12",
-            "192.168.0.0/16",
-        ),
+        *("0.0.0.0/8", "169.254.0.0/16"),
         *("192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4"),
         *("240.0.0.0/4", "192.88.99.0/24"),
-        *(
-            "::/128",
-            "::1/128",
-            "100::/64",
-            "2001::/23",
-            "2001:db8::/32",
-            "fc00::/7",
-            "fe80::/10",
-            "fec0::/10",
-            "ff00::/8",
-        ),
+        *("::/128", "100::/64", "2001::/23", "2001:db8::/32", "fe80::/10", "fec0::/10", "ff00::/8"),
         *("3fff::/20", "5f00::/16"),
     )
 )
@@ -53,6 +42,10 @@ class Reach(Protocol):
 
     def permits(self, peer: str) -> bool:
         """Whether mail may go to the address that was really connected."""
+        ...
+
+    def named(self) -> Reach:
+        """What holds for a host that the operator named, and that no stranger's DNS chose."""
         ...
 
 
@@ -69,12 +62,18 @@ class SinkReach:
     def permits(self, peer: str) -> bool:
         return any(_split(mapped)[0] == peer for mapped in self.ports.values())
 
+    def named(self) -> Reach:
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class LiveReach:
-    """The internet, without ourselves: `own` are the addresses that this installation listens on or sends from."""
+    """The internet, without ourselves: `own` are the addresses that this installation listens on or sends from.
+    `inside`: also this host and the operator's own networks.
+    """
 
     own: frozenset[str] = field(default_factory=frozenset)
+    inside: bool = False
 
     def target(self, ip: str, port: int) -> Address | None:
         return (ip, port) if self.permits(ip) else None
@@ -84,16 +83,20 @@ class LiveReach:
             address = ip_address(peer.partition("%")[0])
         except ValueError:
             return False
+        closed = _CLOSED if self.inside else (*_CLOSED, *_INSIDE)
         return all(
             str(form) not in self.own
-            and not any(form in network for network in _CLOSED if network.version == form.version)
+            and not any(form in network for network in closed if network.version == form.version)
             for form in _forms(address)
         )
+
+    def named(self) -> Reach:
+        return LiveReach(self.own, inside=True)
 
 
 def _forms(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
     """The address and every IPv4 one that hides in it: mapped, 6to4, NAT64, compatible."""
-    if isinstance(address, IPv4Address):
+    if isinstance(address, IPv4Address) or address.is_loopback:
         return [address]
     hidden = [address.ipv4_mapped, address.sixtofour]
     if any(address in network for network in (*_NAT64, IPv6Network("::/96"))):

@@ -43,6 +43,10 @@ class Reply:
         lines = (_CONTROLS.sub(" ", line.decode("utf-8", "replace")) for line in self.lines)
         return " ".join(_ENHANCED.sub("", line, count=1).strip() for line in lines).strip()
 
+    def without_text(self) -> Reply:
+        """Its codes alone."""
+        return Reply(self.code, (self.enhanced.encode(),))
+
     @property
     def is_positive(self) -> bool:
         return 200 <= self.code < 300

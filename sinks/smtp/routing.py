@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from random import Random
 
 from sinks.smtp.answers import Addresses, Answer, Failure, MxRecords, NoName
+from sinks.smtp.relays import Relay
 
 HOSTS_MAX = 10  # MX hosts looked at: a hostile zone has thousands
 ADDRESSES_MAX = 20
@@ -36,6 +37,7 @@ class IpPolicy(StrEnum):
 class Hop:
     ip: str
     mx_host: str
+    port: int = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Route:
     mx_hosts: tuple[str, ...]
     hops: tuple[Hop, ...]
     secure: frozenset[str] = frozenset()  # MX hosts whose addresses DNSSEC vouches for
+    relay: Relay | None = None  # the operator named it: no policy of the recipient's domain is about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,18 @@ def route(
     if found.implicit:
         return Permanent("5.1.2", "the domain has neither MX nor address")
     return Permanent("5.4.4", "no MX host of the domain has an address")
+
+
+def relayed(relay: Relay, found: tuple[Answer, Answer], *, policy: IpPolicy, rng: Random) -> Route | Temporary:
+    """The route by a host that the operator named, from its (A, AAAA) answers. Never a bounce: where it cannot be
+    found, that says nothing about the recipient.
+    """
+    ips = _ordered(_texts(found[0]), _texts(found[1]), policy, rng) if relay.is_named else [relay.host]
+    if not ips:
+        failure = next((answer.reason for answer in found if isinstance(answer, Failure)), "it has no address")
+        return Temporary(f"the relay {relay.name} cannot be found: {failure}")
+    hops = tuple(Hop(ip, relay.host, relay.port) for ip in ips[:ADDRESSES_MAX])
+    return Route(relay.site, OTHER, (relay.host,), hops, relay=relay)
 
 
 def provider(mx_hosts: Sequence[str], providers: Providers = NO_PROVIDERS) -> str:

@@ -31,6 +31,8 @@ class Sites:
 
     def learn(self, domain: str, route: Route) -> None:
         """Publish it, unless that is known, or said already."""
+        if route.relay is not None and route.relay.pools:
+            return  # what holds for some pools says nothing about the domain
         known = self._known(domain)
         if (known is not None and known[0] == route.site) or self._told.get(domain) == route.site:
             return
@@ -64,10 +66,11 @@ def former(known: Learned | None, now: datetime) -> tuple[FormerSite, ...]:
 def placed(command: MessageQueue, route: Route, shard: Callable[[str, str], int]) -> MessageQueue:
     """The command as the lane has it to which it belongs: itself, where that is this one.
 
-    Its site is corrected once: domains whose answers change would send it round. `shard` of a site and message.
+    Its site is corrected once: domains whose answers change would send it round. A relay is no answer, and always
+    right. `shard` of a site and message.
     """
     site, provider, moved = command.site, command.provider, command.rerouted
-    if site != route.site and not moved:
+    if site != route.site and (not moved or route.relay is not None):
         site, provider, moved = route.site, route.provider, True
     number = shard(site, command.message_id)
     if site == command.site and number == command.shard:

@@ -41,6 +41,18 @@ def test_its_sources_and_pools_are_taken(tmp_path: Any) -> None:
     assert [source.name for source in pools["default"].sources] == ["mta1", "mta2"]
 
 
+def test_its_routes_are_taken(tmp_path: Any) -> None:
+    password, path = tmp_path / "password", tmp_path / "mailriver.toml"
+    password.write_text("s3cret\n")
+    password.chmod(0o600)
+    path.write_text(block("toml", "[routes.partner]").replace("/etc/mailriver/relay-password", str(password)))
+    relays = wiring.relays(settings.load(path))
+    partner, bulk = relays.of("partner.test", "default"), relays.of("a.example", "default")
+    assert partner is not None
+    assert bulk is not None
+    assert (partner.name, bulk.name) == ("partner", "bulk")
+
+
 def test_its_second_worker_differs_from_the_first_where_it_must(compose: Compose) -> None:
     ((name, worker),) = yaml.safe_load(block("yaml"))["services"].items()
     first = compose.services[worker["extends"]["service"]]

@@ -26,6 +26,7 @@ CHOSEN: dict[tuple[str, ...], str] = {
     ("tenants", "default", "streams"): "transactional",
     ("pools",): "default",
     ("sources",): "mta1",
+    ("routes",): "partner",
 }
 
 WHOLE = {"window"}  # a table that is one value

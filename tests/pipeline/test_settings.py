@@ -8,8 +8,10 @@ import pytest
 
 from pipeline import settings, wiring
 from pipeline.settings import SettingsError
+from sinks.smtp.relays import Login, Relay
 from sinks.smtp.routing import IpPolicy
 from sinks.smtp.sources import Pool, Source
+from sinks.smtp.tls import TlsMode
 
 
 @pytest.fixture(autouse=True)
@@ -173,3 +175,93 @@ def test_a_name_that_no_server_would_take(tmp_path: Path) -> None:
     loaded = settings.load(written(tmp_path, '[sources.mta1]\nehlo_name = "a b"\n'))
     with pytest.raises(SettingsError, match=r"sources.mta1.ehlo_name"):
         wiring.pools(loaded)
+
+
+ROUTES = """
+pools = ["default", "bulk"]
+[routes.partner]
+host = "Mail.Partner.Example"
+domains = ["partner.example", "Bücher.example"]
+tls = "none"
+[routes.bulk]
+host = "[::1]"
+port = 587
+pools = ["bulk"]
+username = "river"
+password_file = "FILE"
+"""
+
+
+def password_file(tmp_path: Path, content: bytes = b"s3cret\n", mode: int = 0o600) -> Path:
+    path = tmp_path / "relay-password"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+def test_routes(tmp_path: Path) -> None:
+    loaded = settings.load(written(tmp_path, ROUTES.replace("FILE", str(password_file(tmp_path)))))
+    relays = wiring.relays(loaded)
+    domains = frozenset({"partner.example", "xn--bcher-kva.example"})
+    partner = Relay("partner", "mail.partner.example", 25, TlsMode.NONE, domains=domains)
+    assert relays.of("xn--bcher-kva.example", "bulk") == partner
+    login = Login("river", "s3cret")
+    assert relays.of("a.test", "bulk") == Relay("bulk", "::1", 587, TlsMode.VERIFIED, login, pools=frozenset({"bulk"}))
+    assert relays.of("a.test", "default") is None
+    assert not wiring.relays(settings.load(written(tmp_path, "")))
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("[routes.x]\nport = 25\n", "routes.x.host: Field required"),
+        ('[routes.x]\nhost = "a b"\n', "routes.x.host: "),
+        ('[routes.x]\nhost = "relay"\n', "routes.x.host: .*fully qualified"),
+        ('[routes.x]\nhost = "relay.example:587"\n', "routes.x.host: "),
+        ('[routes.x]\nhost = "a.example"\nport = 0\n', "routes.x.port"),
+        ('[routes.x]\nhost = "a.example"\ndomain = ["b.example"]\n', "routes.x.domain is not a .*mean domains"),
+        ('[routes.x]\nhost = "a.example"\ndomains = ["*.b.example"]\n', "routes.x.domains.0"),
+        ('[routes.x]\nhost = "a.example"\npools = ["bulk"]\n', "toml: routes.x.pools names bulk, .*no such pool"),
+        ('[routes.x]\nhost = "a.example"\ntls = "starttls"\n', "routes.x.tls: .*'verified'"),
+        ('[routes.x]\nhost = "a.example"\nusername = "u"\n', "routes.x: .*password_file belong together"),
+        ('[routes.x]\nhost = "a.example"\npassword_file = "/p"\n', "routes.x: .*belong together"),
+        (
+            '[routes.x]\nhost = "a.example"\nusername = "u"\npassword_file = "/p"\ntls = "required"\n',
+            'routes.x: .*verified host alone: tls = "verified", not "required"',
+        ),
+    ],
+)
+def test_mistakes_in_routes(tmp_path: Path, text: str, error: str) -> None:
+    with pytest.raises(SettingsError, match=error):
+        settings.load(written(tmp_path, text))
+
+
+def test_two_routes_for_the_same_mail(tmp_path: Path) -> None:
+    loaded = settings.load(written(tmp_path, '[routes.x]\nhost = "a.example"\n[routes.y]\nhost = "b.example"\n'))
+    with pytest.raises(SettingsError, match="routes: x and y are both for mail to all domains of all pools"):
+        wiring.relays(loaded)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "error"),
+    [
+        (b"s3cret", 0o640, "others may read"),
+        (b"s3cret", 0o604, "others may read"),
+        (b"", 0o600, "one line"),
+        (b"s3cret\nmore\n", 0o600, "one line"),
+        (b"s3cret\0", 0o600, "one line"),
+        (b"s3cret\xff", 0o600, "UTF-8"),
+    ],
+)
+def test_a_password_file_that_cannot_be_used(tmp_path: Path, content: bytes, mode: int, error: str) -> None:
+    path = password_file(tmp_path, content, mode)
+    loaded = settings.load(written(tmp_path, ROUTES.replace("FILE", str(path))))
+    with pytest.raises(SettingsError, match=f"routes.bulk.password_file: {path}: .*{error}") as raised:
+        wiring.relays(loaded)
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_password_file_that_is_not_there(tmp_path: Path) -> None:
+    loaded = settings.load(written(tmp_path, ROUTES.replace("FILE", str(tmp_path / "none"))))
+    with pytest.raises(SettingsError, match=r"routes.bulk.password_file: .*none: No such file"):
+        wiring.relays(loaded)

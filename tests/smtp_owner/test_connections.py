@@ -20,11 +20,14 @@ from sinks.smtp.dialogue import Envelope, Features
 from sinks.smtp.mta_sts import StsMode, StsPolicy
 from sinks.smtp.outcome import Broken, Cause
 from sinks.smtp.outcome import Stage as Outcome
+from sinks.smtp.places import Places
 from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.queue import LaneRecord
+from sinks.smtp.relays import Relay, Relays
 from sinks.smtp.routing import Hop, Route
 from sinks.smtp.session import Session, SessionInfo, Timeouts
 from sinks.smtp.shapes import Manner
+from sinks.smtp.sites import Learned
 from sinks.smtp.sources import Alarm, Source, Sources
 from sinks.smtp.state import Kind, Result
 from sinks.smtp.sts_policies import NO_POLICY, StsView
@@ -124,7 +127,7 @@ class Heard:
 
 
 class Stage:
-    def __init__(self) -> None:
+    def __init__(self, relay: Relay | None = None) -> None:
         self.heard = Heard()
         self.dialing = Dialing()
         self.orders: list[int] = []
@@ -132,15 +135,21 @@ class Stage:
         self.suspended: set[tuple[str, str]] = set()
 
         async def route(domain: str, pool: str) -> Route:
-            return Route(domain, "other", ("mx.a.test",), (Hop("198.18.0.1", "mx.a.test"),))
+            site = relay.site if relay is not None else "a.test"
+            return Route(site, "other", ("mx.a.test",), (Hop("198.18.0.1", "mx.a.test"),), relay=relay)
 
         dialer, press = cast(Dialer, self.dialing), cast(Pressroom, self)
         self.policies = Policies()
         sources = Sources({}, Source("mta.test"), lambda: 0.0, Random(1), self.alarms.append, self.suspends)
         caller = Caller(dialer, sources, self.policies)
+        self.learned: dict[str, str] = {}
+        places = Places(Relays([relay] if relay is not None else []), self.site)
         self.connections = Connections(
-            self.heard, route, caller, lambda site: CLEAR, self.policies, self.suspends, press, "1"
+            self.heard, route, caller, lambda site: CLEAR, self.policies, self.suspends, places, press, "1"
         )
+
+    def site(self, domain: str) -> Learned | None:
+        return (self.learned[domain], ()) if domain in self.learned else None
 
     def suspends(self, source: str, site: str) -> bool:
         return (source, site) in self.suspended
@@ -300,3 +309,58 @@ async def test_a_host_that_the_policy_does_not_name_is_not_called() -> None:
         *(Kind.DEFERRED, "TLSFailure", "sts", "validation-failure"),
     )
     assert not hasattr(stage.dialing, "session")
+
+
+# What becomes of a domain while a connection is open
+
+
+async def test_a_domain_that_moved_is_routed_anew(stage: Stage) -> None:
+    stage.learned["a.test"] = "elsewhere"
+    stage.connections.obey(Start(1, 1, RECORD))
+    assert stage.heard.said == ["opened", "closed"]
+    assert stage.orders == []
+
+
+async def test_what_was_known_before_the_route_was_asked_for_is_older_than_it() -> None:
+    stage = Stage()
+    stage.learned["a.test"] = "before"
+    await stage.open()
+    stage.start()
+    assert stage.orders == [1]
+
+
+@pytest.mark.parametrize(("site", "expected"), [("a.test", ["opened"]), ("elsewhere", ["opened", "closed"])])
+async def test_another_domain_goes_along_only_if_it_is_of_the_site(
+    stage: Stage, site: str, expected: list[str]
+) -> None:
+    stage.learned["b.test"] = site
+    stage.connections.obey(Start(1, 1, LaneRecord(False, 1, BOB.key, BOB, b"")))
+    assert stage.heard.said == expected
+
+
+async def test_one_that_nothing_is_known_of_is_where_its_lane_says(stage: Stage) -> None:
+    lost = BOB.model_copy(update={"site": "relay-old"})  # of a relay that is no more, say
+    stage.connections.obey(Start(1, 1, LaneRecord(False, 1, lost.key, lost, b"")))
+    assert stage.heard.said == ["opened", "closed"]
+
+
+# Relays
+
+
+async def test_no_policy_of_a_domain_is_about_a_relay() -> None:
+    stage = Stage(Relay("bulk", "smtp.relay.test", tls=TlsMode.REQUIRED))
+    stage.policies.views |= {domain: StsView(replace(POLICY, mx=("other.test",))) for domain in ("a.test", "b.test")}
+    await stage.open()
+    assert stage.heard.said == ["opened"]
+    *_, demand, timeouts = stage.dialing.asked
+    assert (demand, timeouts) == (Demand(TlsMode.REQUIRED, "required"), CLEAR.timeouts)
+    next_message(stage)
+    assert len(stage.orders) == 1, "another domain goes along"
+
+
+async def test_what_a_relay_has_not_to_do_with_does_not_go_along() -> None:
+    stage = Stage(Relay("bulk", "smtp.relay.test", domains=frozenset({"a.test"})))
+    await stage.open()
+    left = BOB.model_copy(update={"site": "relay-bulk"})  # it went there before the route was made narrower
+    stage.connections.obey(Start(1, 1, LaneRecord(False, 1, left.key, left, b"")))
+    assert stage.heard.said == ["opened", "closed"]

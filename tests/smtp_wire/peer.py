@@ -44,13 +44,14 @@ REPLIES: Mapping[Stage, bytes] = {
     Stage.BANNER: b"220 mx.example.test ESMTP\r\n",
     Stage.EHLO: b"250-mx.example.test\r\n250-PIPELINING\r\n250-LIMITS MAILMAX=3\r\n250 SIZE 1000000\r\n",
     Stage.STARTTLS: b"220 go\r\n",
+    Stage.AUTH: b"235 2.7.0 welcome\r\n",
     Stage.MAIL: b"250 2.1.0 ok\r\n",
     Stage.RCPT: b"250 2.1.5 ok\r\n",
     Stage.DATA: b"354 go\r\n",
     Stage.DOT: b"250 2.0.0 queued\r\n",
 }
 _VERBS = {b"EHLO": Stage.EHLO, b"HELO": Stage.EHLO, b"STAR": Stage.STARTTLS, b"MAIL": Stage.MAIL}
-_VERBS |= {b"RCPT": Stage.RCPT, b"DATA": Stage.DATA}
+_VERBS |= {b"RCPT": Stage.RCPT, b"DATA": Stage.DATA, b"AUTH": Stage.AUTH}
 
 
 def run(loop: str, main: Coroutine[Any, Any, T]) -> T:
@@ -65,6 +66,7 @@ class Peer:
     script: Mapping[Stage, Answer] = field(default_factory=dict)
     tls: ssl.SSLContext | None = None
     broken_handshake: bool = False
+    mechanisms: str = ""  # of AUTH, offered over TLS alone
     buffer: int = 16 * 1024 * 1024  # bytes that it reads ahead
     commands: list[bytes] = field(default_factory=list)
     messages: list[bytes] = field(default_factory=list)
@@ -86,6 +88,13 @@ class Peer:
                         writer.write(b"221 bye\r\n" if line.startswith(b"QUIT") else b"250 ok\r\n")
                     case Stage.EHLO if self.tls is not None and not encrypted and Stage.EHLO not in self.script:
                         writer.write(REPLIES[Stage.EHLO].replace(b"250 SIZE", b"250-STARTTLS\r\n250 SIZE"))
+                    case Stage.EHLO if self.mechanisms and encrypted:
+                        offer = b"250-AUTH %s\r\n250 SIZE" % self.mechanisms.encode()
+                        writer.write(REPLIES[Stage.EHLO].replace(b"250 SIZE", offer))
+                    case Stage.AUTH if line.startswith(b"AUTH LOGIN"):
+                        writer.write(b"334 UGFzc3dvcmQ6\r\n")
+                        self.commands.append((await reader.readline()).rstrip())
+                        await self._answer(writer, stage)
                     case Stage.RCPT | Stage.DATA if refused:
                         writer.write(b"503 5.5.1 bad sequence\r\n")
                         continue
