@@ -87,6 +87,7 @@ def _smtp(settings: Settings, ready: Ready) -> None:
         pools=wiring.pools(settings),
         relays=wiring.relays(settings),
         sessions=settings.delivery.sessions,
+        large_bytes=settings.delivery.large_mib * 1024 * 1024,
         instance=settings.instance,
         shaping=wiring.shaping(settings),
         shaping_file=settings.delivery.shaping,

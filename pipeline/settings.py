@@ -61,6 +61,8 @@ class DeliverySettings(Section):
     ehlo_name: str = "localhost"
     sessions: Annotated[int, Field(ge=1, le=20_000)] = 500
     """SMTP connections that one worker may have open, to all sites together."""
+    large_mib: Annotated[int, Field(ge=1, le=65_536)] = 256
+    """Of mail over 256 KiB each that one worker may be sending at a time."""
     shaping: Path | None = None
     """A shaping file over the shipped one: what each site may be asked to take, and what its replies set off."""
     nameservers: tuple[HostPort, ...] = ()

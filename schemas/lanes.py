@@ -18,8 +18,8 @@ class Inline(BaseModel):
     """Content that came with the send itself, final text.
 
     Or, with `from_` and `subject` empty, one of: `raw` or `raw_claim`, a complete message in base64 or by claim;
-    `claim`, for the JSON of any other content that is too large for a lane. A worker that does not know these yet finds
-    no From, and sends nothing.
+    `claim`, for the JSON of any other content that is too large for a lane, but for `attachments`. A worker that does
+    not know these yet finds no From, and sends nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

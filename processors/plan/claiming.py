@@ -54,7 +54,9 @@ class Claiming:
             claim = self._claims.put(decoded_raw(content.raw), until)
             return content.model_copy(update={"raw": None, "raw_claim": claim})
         if len(content.text or "") + len(content.html or "") > CHECKED_IN_ABOVE:
-            return Inline(from_="", subject="", claim=self._claims.put(content.model_dump_json().encode(), until))
+            # Attachments stay: their sizes say how large the mail will be.
+            texts = content.model_copy(update={"attachments": ()}).model_dump_json().encode()
+            return Inline(from_="", subject="", claim=self._claims.put(texts, until), attachments=attachments)
         return content
 
     def _attachment(self, attachment: Attachment, claims: Claims, until: datetime) -> Attachment:

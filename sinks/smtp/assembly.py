@@ -22,6 +22,7 @@ from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.routing import Permanent, Route, Temporary
 from sinks.smtp.shapes import Shapes
 from sinks.smtp.sites import Learned, onward, to_lanes
+from sinks.smtp.sizes import size_of
 from sinks.smtp.sources import Alarm, Sources
 from sinks.smtp.state import tenant_number
 from sinks.smtp.steering import Steering
@@ -86,6 +87,8 @@ def rules_of(
         shape=steering.shape,
         scale=config.retry_scale,
         sessions=config.sessions,
+        size=lambda record: size_of(record, knowledge.campaign),
+        large_bytes=config.large_bytes,
         lanes=(config.lanes.ordinary.name, config.lanes.urgent.name),
         worker=config.instance,
     )

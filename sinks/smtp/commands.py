@@ -203,6 +203,8 @@ class Rules:
     weight: Callable[[int], int] = lambda tenant: 1  # of a tenant's turns at a site, by its number in states
     scale: float = 1.0  # of retry waits and backoffs
     sessions: int = 1_000  # connections of this worker, all sites together
+    size: Callable[[LaneRecord], int] = lambda record: record.size  # of a mail when it is composed, about
+    large_bytes: int = 256 * 1024 * 1024  # of large mail under way at a time
     cache_bytes: int = 64 * 1024 * 1024  # bodies of waiting messages kept in memory
     batch: int = 2_000  # records after which a transaction takes no further partition
     lanes: tuple[str, str] = ("mail.lanes.main", "mail.lanes.main.urgent")

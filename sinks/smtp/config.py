@@ -39,6 +39,7 @@ class SmtpConfig:
     authorities: ssl.SSLContext | None = None  # roots for the certificates of MX and policy hosts; None: the system's
     timeouts: Timeouts = field(default_factory=Timeouts)  # where the shaping says nothing
     sessions: int = 500
+    large_bytes: int = 256 * 1024 * 1024
     retry_scale: float = 1.0
     presses: int = 2  # processes that compose and sign
     lanes: Lanes = field(default_factory=lanes)

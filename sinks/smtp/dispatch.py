@@ -1,8 +1,8 @@
 """Which message goes next, on which connection. Pure; part of the queue owner's core.
 
 Per site: urgent first, then tenants in turn (turns.py); limits of connections, of messages per connection and per
-second; a rest after failures. Over all sites: the worker's connections, dealt in turn. What an outcome means is the
-ledger's.
+second; a rest after failures. Over all sites: the worker's connections, dealt in turn, and the room for large mail
+(room.py). What an outcome means is the ledger's.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sinks.smtp.commands import (
 from sinks.smtp.ledger import Ledger
 from sinks.smtp.policy import backoff
 from sinks.smtp.queue import Entry, Hold, Partition, Session, Site, Stage
+from sinks.smtp.room import AGAIN_S, Room
 from sinks.smtp.state import Phase
 from sinks.smtp.turns import Turns
 from sinks.smtp.verdicts import Verdicts
@@ -46,6 +47,7 @@ class Dispatch:
         self._ledger = ledger
         self._cache = cache
         self._number = 0
+        self._room = Room(rules.large_bytes)
         self.verdicts = Verdicts(rules, ledger, cache)
         self.sessions: dict[int, Session] = {}
         self._idle: dict[int, Session] = {}  # the one that is idle for longest comes first
@@ -103,12 +105,18 @@ class Dispatch:
                 turns.pop()
                 self.verdicts.apply(entry, verdict, now)
                 continue
+            assert entry.body is not None
+            size = self._rules.size(entry.body)
+            if not self._room.has(size, site.lane, now):
+                turns.rest(now + AGAIN_S)
+                continue
             if not self._paced(site, now):
                 return
             session = self._unidle(site) if site.idle else self._open(site, entry, now)
             if session is None:
                 return
             turns.pop()
+            session.room = self._room.take(size, site.lane)
             self._assign(session, entry, now)
 
     def _next(self, site: Site, now: float) -> tuple[Turns, Entry | None]:
@@ -254,6 +262,7 @@ class Dispatch:
         entry = session.entry
         assert entry is not None
         session.entry = None
+        self._make_room(session)
         entry.session = None
         entry.phase = Phase.QUEUED
         entry.attempts -= 1
@@ -264,6 +273,7 @@ class Dispatch:
     def free(self, session: Session, now: float, *, keep: bool) -> None:
         """The session's attempt is over."""
         session.entry = None
+        self._make_room(session)
         session.committed = None
         site = session.site
         lasts = session.sent < site.limits.messages_per_connection and len(site.sessions) <= site.limits.connections
@@ -286,11 +296,16 @@ class Dispatch:
 
     def gone(self, session: Session) -> None:
         site = session.site
+        self._make_room(session)
         self.sessions.pop(session.number, None)
         if site.sessions.pop(session.number, None) is not None and session.stage is Stage.OPENING:
             site.opening -= 1
         if self._idle.pop(session.number, None) is not None:
             site.idle.remove(session)
+
+    def _make_room(self, session: Session) -> None:
+        self._room.give(session.room)
+        session.room = 0
 
     def rest(self, site: Site, now: float) -> None:
         """A failed connection or a 421: nothing new for a while."""

@@ -9,6 +9,7 @@ import pytest
 
 from schemas import ids
 from schemas.codec import decode
+from schemas.rules.windows import DAYS, Window
 from schemas.signing import signed
 from schemas.state import CampaignSet, CampaignStatus, ControlSet
 from schemas.tracing import SessionTraced
@@ -133,6 +134,29 @@ def test_a_paused_campaign_waits_without_a_fact_and_goes_on(
         parked(worker, 1)
         assert not facts(cluster, MESSAGES)
         campaign(CampaignStatus.RUNNING)
+        ended(cluster, 1)
+    assert ends(cluster) == ["message.delivered"]
+
+
+def test_a_campaign_outside_its_window_waits_without_a_fact_until_it_has_another(
+    cluster: Cluster, world: Internet, publisher: Publisher
+) -> None:
+    def campaign(window: Window | None) -> None:
+        now = datetime.now(UTC)
+        publisher.publish(
+            CampaignSet.from_cause(
+                str(now), occurred_at=now, campaign_id="spring", from_="news@brand.test", subject_template="Hello",
+                window=window,
+            )
+        )  # fmt: skip
+        publisher.flush(30)
+
+    campaign(Window(days=DAYS[(datetime.now(UTC).weekday() + 3) % 7], zone="UTC"))
+    with Worker(config(cluster, world)) as worker:
+        queue(publisher, command("one", campaign_id="spring"))
+        parked(worker, 1)
+        assert not facts(cluster, MESSAGES)
+        campaign(None)
         ended(cluster, 1)
     assert ends(cluster) == ["message.delivered"]
 
