@@ -79,7 +79,7 @@ class Postfix:
         values = {"folder": folder, "sink": self._world.sink_port, "milters": milters}
         values |= {"connections": self._connections, "processes": self._connections + _OTHERS}
         (config / "main.cf").write_text(_MAIN.format(**values) + (_TLS if self._world.behaviour.tls else ""))
-        (config / "master.cf").write_text(_master(self._port))
+        (config / "master.cf").write_text(services(self._port))
         if self._signed:
             self._milter = self._start_milter(folder)
         subprocess.run(["postfix", "-c", str(config), "start"], check=True, capture_output=True)
@@ -125,7 +125,7 @@ def postfix(folder: Path, world: Internet, *, signed: bool, connections: int = C
         peer.stop()
 
 
-def _master(port: int) -> str:
+def services(port: int) -> str:
     """Debian's services, none in a chroot, SMTP on a port of ours, and the log in a file of ours."""
     lines = [f"127.0.0.1:{port} inet n - n - - smtpd", "postlog unix-dgram n - n - 1 postlogd"]
     lines.append("tlsproxy unix - - n - 0 tlsproxy")
