@@ -35,7 +35,7 @@ def require(name: str, program: str, folder: Path, users: tuple[str, ...]) -> No
 def command(folder: Path, argv: list[str], *prepare: str) -> list[str]:
     """What runs `argv` there, after the shell commands of `prepare`."""
     mounts = [
-        f"mount -t overlay overlay -o lowerdir={quote(str(ROOT / 'usr'))}:/usr /usr",
+        *(f"mount -t overlay overlay -o lowerdir={quote(str(ROOT / each))}:/{each} /{each}" for each in ("usr", "etc")),
         *(f"mount --bind {quote(str(folder / what))} /etc/{what}" for what in ("passwd", "group")),
     ]
     script = " && ".join((*mounts, *prepare, 'exec "$@"'))
