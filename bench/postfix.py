@@ -19,7 +19,7 @@ from sinks.smtp.dkim import Algorithm, create_key_file
 
 _NEEDED = (("postfix", "postfix"), ("smtp-source", "postfix"), ("opendkim", "opendkim"))
 
-_MAIN = """compatibility_level = 3.6
+INSTANCE = """compatibility_level = 3.6
 queue_directory = {folder}/queue
 data_directory = {folder}/data
 maillog_file = {folder}/mail.log
@@ -28,16 +28,21 @@ command_directory = /usr/sbin
 daemon_directory = /usr/lib/postfix/sbin
 mail_owner = postfix
 setgid_group = postdrop
-myhostname = mta.brand.test
 mydestination =
-local_recipient_maps =
 alias_maps =
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
+disable_dns_lookups = yes
+"""
+"""What every instance of ours has, in a folder of its own."""
+
+_MAIN = (
+    INSTANCE
+    + """myhostname = mta.brand.test
+local_recipient_maps =
 mynetworks = 127.0.0.0/8
 smtpd_relay_restrictions = permit_mynetworks, reject
 relayhost = [127.0.0.1]:{sink}
-disable_dns_lookups = yes
 default_process_limit = {processes}
 default_destination_concurrency_limit = {connections}
 initial_destination_concurrency = 20
@@ -46,6 +51,7 @@ smtpd_client_connection_count_limit = 0
 smtpd_milters = {milters}
 milter_default_action = tempfail
 """
+)
 # A connection is kept for the next mail only by tlsproxy.
 _TLS = "smtp_tls_security_level = may\nsmtp_tls_connection_reuse = yes\n"
 CONNECTIONS = 100

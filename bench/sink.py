@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import uvloop
 from cryptography import x509
@@ -120,7 +121,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._manners.sessions += 1
-        self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # uvloop's are none by class
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
         # The three-way handshake has a round trip of its own.
         self._later(2, lambda: self._transport.write(b"220 sink ESMTP\r\n"))
 

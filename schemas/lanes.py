@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 from schemas import ids
 from schemas.attachments import Attachment
 from schemas.claims import Claim
-from schemas.envelope import MailEvent, Name, Priority
+from schemas.envelope import NONE_GIVEN, MailEvent, Name, Priority
 
 
 class Inline(BaseModel):
@@ -43,7 +43,7 @@ class FromCampaign(BaseModel):
 
     kind: Literal["campaign"] = "campaign"
     campaign_id: Name
-    variables: dict[str, Any] = {}
+    variables: dict[str, Any] = NONE_GIVEN
     attachments: tuple[Attachment, ...] = ()  # beside the campaign's
 
 
@@ -60,7 +60,7 @@ class MessageQueue(MailEvent):
     site: str
     shard: int = 0
     content: Content
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = NONE_GIVEN
     accepted_at: AwareDatetime
     send_at: AwareDatetime | None = None
     expires_at: AwareDatetime

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 
 from schemas.attachments import ATTACHMENTS_MAX, AttachmentRequested
 from schemas.claims import Claim
-from schemas.envelope import Label, Metadata, Name, Priority, Stream, Tags
+from schemas.envelope import NONE_GIVEN, Label, Metadata, Name, Priority, Stream, Tags
 from schemas.rules.raw_mail import RAW_MAX
 
 MAX_SUBJECT = 2_000
@@ -38,8 +38,8 @@ class SendRequested(BaseModel):
     text: Annotated[str | None, Field(max_length=MAX_BODY)] = None
     html: Annotated[str | None, Field(max_length=MAX_BODY)] = None
     campaign_id: Name | None = None
-    variables: dict[str, Any] = {}
-    headers: Annotated[dict[HeaderName, HeaderValue], Field(max_length=32)] = {}
+    variables: dict[str, Any] = NONE_GIVEN
+    headers: Annotated[dict[HeaderName, HeaderValue], Field(max_length=32)] = NONE_GIVEN
     attachments: Annotated[tuple[AttachmentRequested, ...], Field(max_length=ATTACHMENTS_MAX)] = ()
     raw: Annotated[str | None, Field(max_length=RAW_MAX * 4 // 3 + 4)] = None
     raw_claim: Claim | None = None
@@ -49,7 +49,7 @@ class SendRequested(BaseModel):
     priority: Priority | None = None
     subject_ref: Label | None = None
     tags: Tags = ()
-    metadata: Metadata = {}
+    metadata: Metadata = NONE_GIVEN
     send_at: AwareDatetime | None = None
     expires_at: AwareDatetime | None = None
     requested_at: AwareDatetime | None = None

@@ -16,26 +16,23 @@ from typing import Any, Final
 
 import structlog
 
-from schemas.lanes import MessageQueue
 from sinks.smtp import intake, journal
 from sinks.smtp.alarms import Alarms
 from sinks.smtp.assembly import connections, rules_of
 from sinks.smtp.bodies import BodyReader
-from sinks.smtp.clock import boottime
 from sinks.smtp.commands import Bodies, Command, Drained, Fetch, Publish
 from sinks.smtp.config import SmtpConfig
 from sinks.smtp.core import Depth, Owner
 from sinks.smtp.knowledge import Knowledge
+from sinks.smtp.listener import Listener
 from sinks.smtp.membership import Membership
 from sinks.smtp.overrides import Override
 from sinks.smtp.press import Printed, Setup
 from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.reporting import Facts, Tallies
-from sinks.smtp.routing import Route
 from sinks.smtp.shapes import Shapes
 from sinks.smtp.sharing import Sharing
-from sinks.smtp.sites import Sites, lane_for, placed
-from sinks.smtp.state import Result
+from sinks.smtp.sites import Sites
 from sinks.smtp.steering import Steering
 from sinks.smtp.tracing import Tracer
 from topics import admin
@@ -72,7 +69,7 @@ class Agent:
         self._publisher = Publisher(config.cluster, f"smtp/{config.instance}", settings={"linger.ms": 25})
         self._facts = Facts(self._publisher, self._threadsafe(self._on_acks))
         self._tallies = Tallies(config.instance)
-        self._sites = Sites(self._knowledge.site, self._publisher)
+        sites = Sites(self._knowledge.site, self._publisher)
         self._shapes = Shapes(config.shaping, config.shaping_file, config.timeouts)
         sharing = Sharing(self._shapes, self._publisher, self._knowledge.draws, config.instance)
         self._steering = Steering(config, self._shapes, self._publisher, sharing, lambda: self._owner)
@@ -90,7 +87,11 @@ class Agent:
         self._connections, self._router = connections(
             config,
             self._shapes,
-            self,
+            Listener(
+                *(self._owner, self._steering, self._tallies, sites, self._shapes.shard),
+                lambda: self._partitions,
+                self._after,
+            ),
             self._press,
             tracer,
             Alarms(self._publisher, config.instance).tell,
@@ -211,46 +212,6 @@ class Agent:
         if self._owner.partitions:
             self._say_ready()
 
-    # Sessions: what `Connections` tells, on the loop
-
-    def opened(self, session: int) -> None:
-        self._owner.opened(session, time.time())
-        self._after()
-
-    def open_failed(self, session: int, command: MessageQueue, result: Result, *, rest: bool) -> None:
-        result = self._steering.judge(command, result, time.time())
-        self._tallies.count(command, result)
-        self._owner.open_failed(session, result, time.time(), rest=rest)
-        self._after()
-
-    def misplaced(self, session: int, command: MessageQueue, route: Route) -> bool:
-        domain = command.recipient_domain
-        self._sites.learn(domain, route)
-        if placed(command, route, self._shapes.shard) is command:
-            return False
-        to = lane_for(domain, route, self._shapes.shard, self._partitions)
-        gone = self._owner.reroute(session, to, time.time())
-        self._after()
-        return gone
-
-    def ready(self, session: int) -> None:
-        self._owner.ready(session, boottime())
-        self._after()
-
-    def outcome(self, session: int, command: MessageQueue, result: Result, *, keep: bool, rest: bool) -> None:
-        result = self._steering.judge(command, result, time.time())
-        self._tallies.count(command, result)
-        self._owner.outcome(session, result, time.time(), keep=keep, rest=rest)
-        self._after()
-
-    def late(self, session: int) -> None:
-        self._owner.late(session)
-        self._after()
-
-    def closed(self, session: int) -> None:
-        self._owner.closed(session, time.time())
-        self._after()
-
     # The processes that compose
 
     def _on_printed(self, printed: Printed) -> None:
@@ -338,7 +299,7 @@ class Agent:
                 self._owner.resume(now)
             if cause != paused:
                 paused = cause
-                log.warning("attempts_pause", cause=cause) if cause else log.info("attempts_go_on")
+                log.warning("attempts_pause" if cause else "attempts_go_on", cause=cause)
             if time.monotonic() - looked >= _SHAPING_S:
                 looked = time.monotonic()
                 if self._shapes.look():

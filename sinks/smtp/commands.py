@@ -147,14 +147,6 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """Not now, for a local cause; ask again at `until` (seconds since the epoch)."""
-
-    until: float
-    cause: str
-
-
-@dataclass(frozen=True, slots=True)
 class Park:
     """Not before `Owner.unpark([key])`, or `until`. Nothing is written of it: a million may be parked, and released."""
 
@@ -177,7 +169,7 @@ class Rest:
     until: float
 
 
-Verdict = Go | Refuse | Wait | Park | Move | Rest
+Verdict = Go | Refuse | Park | Move | Rest
 GO = Go()
 
 

@@ -271,8 +271,9 @@ def _chain(shown: ssl.SSLObject) -> list[bytes]:
     public = getattr(shown, "get_unverified_chain", None)  # from Python 3.13 on
     if public is not None:
         return list(public())
+    # Before that it is there, and only here; what has neither shows no chain, so DANE finds nothing that fits.
     inner: Any = getattr(shown, "_sslobj", None)
-    return [bytes(each.public_bytes(ssl._ssl.ENCODING_DER)) for each in inner.get_unverified_chain() or ()]  # type: ignore[attr-defined]
+    return [ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in inner.get_unverified_chain() or ()]
 
 
 def _features(extensions: dict[str, str]) -> Features:

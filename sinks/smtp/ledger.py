@@ -44,8 +44,8 @@ class Ledger:
         """The entry's state changed: it is in the next transaction."""
         entry.site.partition.dirty[entry.key] = entry
 
-    def settle(self, entry: Entry, result: Result, now: float, until: float = 0.0) -> None:
-        """Apply what became of a message that was queued or sending. `until`: when a held one may be tried again."""
+    def settle(self, entry: Entry, result: Result, now: float) -> None:
+        """Apply what became of a message that was queued or sending."""
         entry.session = None
         match result.kind:
             case Kind.DEFERRED:
@@ -54,7 +54,7 @@ class Ledger:
                     # No attempt fits in before the deadline: it ends now, with the reply that decided it.
                     result = replace(result, kind=Kind.EXPIRED)
             case Kind.HELD:
-                next_at = until or now + self._wait(entry)
+                next_at = now + self._wait(entry)
             case Kind.UNKNOWN:
                 next_at = now + self._wait(entry)
                 if not self._resends(entry) or next_at > entry.expires_at:

@@ -69,7 +69,7 @@ class Entry:
         self.keep_until = state.keep_until  # s
         self.result = state.result  # its facts are owed
         # Two numbers in one again: the tenant's, and the priority.
-        self.turn = sharing(state.tenant << 2 | state.priority)
+        self.turn = shared(state.tenant << 2 | state.priority)
         self.body: LaneRecord | None = None
         self.session: Session | None = None
         self.ticket = 0  # of the facts on their way; 0: none
@@ -98,7 +98,7 @@ class Entry:
 _numbers: dict[int, int] = {}
 
 
-def sharing(number: int) -> int:
+def shared(number: int) -> int:
     """The same number as one object: a million entries of one tenant need one."""
     return _numbers.setdefault(number, number)
 

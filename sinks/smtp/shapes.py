@@ -6,9 +6,10 @@ A file that cannot be used is logged with its line, and the shaping in force sta
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -20,6 +21,8 @@ from sinks.smtp.policy import Limits
 from sinks.smtp.routing import Providers
 from sinks.smtp.session import Timeouts
 from sinks.smtp.tls import TlsMode
+
+T = TypeVar("T")
 
 _REMEMBERED: Final = 100_000  # sites
 
@@ -47,25 +50,16 @@ class Shapes:
         self._rules: dict[str, tuple[ReplyRule, ...]] = {}
 
     def at(self, site: str) -> Ceilings:
-        found = self._ceilings.get(site)
-        if found is None:
-            if len(self._ceilings) >= _REMEMBERED:
-                self._ceilings.clear()
-            found = self._ceilings[site] = self.shaping.at(site)
-        return found
+        return _remembered(self._ceilings, site, self.shaping.at)
 
     def limits(self, lane: str) -> Limits:
-        found = self._limits.get(lane)
-        if found is None:
-            if len(self._limits) >= _REMEMBERED:
-                self._limits.clear()
-            found = self._limits[lane] = _limits(self.at(site_of(lane)))
-        return found
+        return _remembered(self._limits, lane, lambda lane: _limits(self.at(site_of(lane))))
 
     def dealt(self, lane: str, limits: Limits) -> Limits:
         """What a lane has of its site's limits."""
-        shards = self.at(site_of(lane)).shards
-        return limits.dealt(int(lane.rpartition("#")[2]), shards) if shards > 1 else limits
+        shards, shard = self.at(site_of(lane)).shards, lane.rpartition("#")[2]
+        # A very long name, as any domain may have one, is cut where its shard would stand.
+        return limits.dealt(int(shard) if shard.isdigit() else 0, shards) if shards > 1 else limits
 
     def shard(self, site: str, message_id: str) -> int:
         """Which of the site's shards a message belongs to."""
@@ -92,12 +86,7 @@ class Shapes:
         return Manner(TlsMode(ceilings.tls), timeouts)
 
     def rules_at(self, site: str) -> tuple[ReplyRule, ...]:
-        found = self._rules.get(site)
-        if found is None:
-            if len(self._rules) >= _REMEMBERED:
-                self._rules.clear()
-            found = self._rules[site] = self.shaping.rules_at(site)
-        return found
+        return _remembered(self._rules, site, self.shaping.rules_at)
 
     def look(self) -> bool:
         """Whether the file has changed, and holds now. Called every few seconds."""
@@ -115,6 +104,15 @@ class Shapes:
         self._ceilings, self._limits, self._rules = {}, {}, {}
         log.info("shaping_changed", file=str(self._path), version=shaping.version)
         return True
+
+
+def _remembered(known: dict[str, T], key: str, make: Callable[[str], T]) -> T:
+    found = known.get(key)
+    if found is None:
+        if len(known) >= _REMEMBERED:
+            known.clear()
+        found = known[key] = make(key)
+    return found
 
 
 def site_of(lane: str) -> str:

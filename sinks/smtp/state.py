@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
+from operator import attrgetter
 from typing import Final
 from uuid import UUID
 from zlib import crc32
@@ -123,6 +124,7 @@ _RANKED: Final = (
     ("tls_policy", 13), ("tls_failure", 25), ("tls_cipher", 32), ("text", MAX_BYTES),
 )  # fmt: skip
 _STRINGS_2: Final = tuple(name for name, _ in _RANKED)
+_texts: Final = attrgetter(*_STRINGS_2)
 _STRINGS_1: Final = tuple(name for name in _STRINGS_2 if name not in ("tls_policy", "tls_failure"))
 
 
@@ -198,8 +200,11 @@ def _decode(value: bytes) -> State:
 def _strings(result: Result, room: int) -> bytes:
     room -= len(_RANKED) - 1  # the separators
     parts: list[bytes] = []
-    for name, most in _RANKED:
-        part = str(getattr(result, name)).replace(_SEPARATOR, " ").encode()
+    for text, (_, most) in zip(_texts(result), _RANKED, strict=True):
+        if not text:
+            parts.append(b"")
+            continue
+        part = str(text).replace(_SEPARATOR, " ").encode()
         if len(part) > min(most, room):
             # A cut inside a character drops the character.
             part = part[: max(0, min(most, room))].decode(errors="ignore").encode()

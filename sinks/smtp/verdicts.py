@@ -1,4 +1,4 @@
-"""What keeps a message from being tried, and what is done with it: it ends, waits, is parked, or goes to another lane.
+"""What keeps a message from being tried, and what is done with it: it ends, is parked, or goes to another lane.
 Pure; part of the queue owner's core.
 
 The verdict is that of `Rules.admit`. When to ask is dispatch.py's, and review.py's for messages whose turn is far.
@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from sinks.smtp.cache import Cache
-from sinks.smtp.commands import Move, Park, Refuse, Rules, Verdict, Wait
+from sinks.smtp.commands import Move, Park, Refuse, Rules, Verdict
 from sinks.smtp.ledger import Ledger
 from sinks.smtp.parking import Parking
 from sinks.smtp.queue import Entry, Relaned
@@ -36,9 +36,6 @@ class Verdicts:
         match verdict:
             case Refuse(result):
                 self._ledger.settle(entry, result, now)
-            case Wait(until, cause):
-                held = Result(Kind.HELD, int(now * 1000), reason=cause, worker=self._rules.worker)
-                self._ledger.settle(entry, held, now, until)
             case Park():
                 self.parking.put(entry, verdict)
             case Move(to, at_once):

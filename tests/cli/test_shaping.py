@@ -11,21 +11,12 @@ import pytest
 from schemas.codec import decode
 from schemas.state import ShapingSet, SiteLearned
 from tests.cli.conftest import Cli
+from tests.schemas.test_shaping_file import RULE
 from tests.smtp_owner.internet import internet
 from tests.smtp_owner.stage import create_topics, read
 from topics.kafka import Cluster
 from topics.publisher import Publisher
 from topics.registry import SHAPING
-
-RULE = """[[rule]]
-id = "mine"
-codes = [421]
-text = 'slow down'
-suspend = true
-hold = "30 min"
-must_match = ["421 4.7.0 slow down"]
-must_not_match = ["421 4.7.0 closing"]
-"""
 
 
 @pytest.fixture

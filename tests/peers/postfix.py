@@ -9,26 +9,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from bench.postfix import services
+from bench.postfix import INSTANCE, services
 from tests.peers.mta import BUSY, BUSY_REPLY, DOMAIN, SIZE, TAKEN, Place, place, wait_listening
 from tests.smtp_wire.peer import MX
 
-_MAIN = """compatibility_level = 3.6
-queue_directory = {folder}/queue
-data_directory = {folder}/data
-maillog_file = {folder}/mail.log
-maillog_file_prefixes = {folder}
-command_directory = /usr/sbin
-daemon_directory = /usr/lib/postfix/sbin
-mail_owner = postfix
-setgid_group = postdrop
-myhostname = {mx}
-mydestination =
-alias_maps =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
+_MAIN = (
+    INSTANCE
+    + """myhostname = {mx}
 smtpd_peername_lookup = no
-disable_dns_lookups = yes
 virtual_mailbox_domains = {domain}
 virtual_mailbox_maps = inline:{{ {{ {taken} = taken/ }}, {{ {busy} = busy/ }} }}
 virtual_mailbox_base = {folder}/mail
@@ -40,6 +28,7 @@ message_size_limit = {size}
 smtpd_tls_security_level = may
 smtpd_tls_chain_files = {folder}/chain.pem
 """
+)
 _NOBODY = 65534
 
 

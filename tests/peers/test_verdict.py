@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.simulator.names import Zone
 from sinks.smtp.content import compile_content
-from sinks.smtp.dkim import Algorithm, Key, Signer, create_key_file, txt_record
+from sinks.smtp.dkim import Key, Signer, txt_record
 from tests.peers.rspamd import Judge, rspamd
 from tests.smtp_wire.test_content import BULK, CONTEXT, HTML
 
@@ -24,15 +24,6 @@ SESSION = {
     "rcpt": "ann@example.test",
 }
 CONTENT = compile_content("Hello {{ name }}", HTML, "Hi {{ name }}\n", bulk=BULK)
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Key, ...]:
-    folder = tmp_path_factory.mktemp("keys")
-    return (
-        create_key_file(folder / "rsa.pem", "r1", Algorithm.RSA),
-        create_key_file(folder / "ed.pem", "e1", Algorithm.ED25519),
-    )
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pipeline.dkim_keys import KeysWait, State, activate, generate, key_files, s
 from pipeline.dkim_watch import KeyWatch
 from pipeline.settings import Settings, SettingsError
 from schemas.tenant import Tenant
-from sinks.smtp.dkim import Algorithm
+from sinks.smtp.dkim import Algorithm, Signer
 
 DOMAIN = "brand.test"
 TODAY = date(2026, 11, 22)
@@ -131,11 +131,11 @@ class TestWatch:
         dkim_keys.make_first(tmp_path, DOMAIN)
         loads: list[int] = []
 
-        def load() -> dict[str, None]:
+        def load() -> dict[str, Signer | None]:
             loads.append(1)
             return {DOMAIN: None}
 
-        watch = KeyWatch(tmp_path, load)  # type: ignore[arg-type]
+        watch = KeyWatch(tmp_path, load)
         watch.look()
         assert len(loads) == 1
 

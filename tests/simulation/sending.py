@@ -32,7 +32,16 @@ class Sending(Host):
         wire = self.wires[number]
         wire.message, wire.started = (message.message_id, attempt), int(self.wall() * 1000)
         wire.behaviour = self.world.behave(message)
-        self.world.peer.envelope(wire.behaviour).then(partial(self._hear, wire, self.written))
+        if self.world.is_missing(message, self.wall()):
+            self.post(lambda: self._held(wire) if wire.open else None)
+        else:
+            self.world.peer.envelope(wire.behaviour).then(partial(self._hear, wire, self.written))
+
+    def _held(self, wire: Wire) -> None:
+        """Nothing was sent: the campaign of the message is not known here yet."""
+        self.note("outcome", self.world.short(wire.message), Kind.HELD.name)
+        result = Result(Kind.HELD, int(self.wall() * 1000), reason="unknown_campaign", worker=self.name)
+        self.owner.outcome(wire.number, result, self.wall(), keep=True)
 
     def written(self, wire: Wire, answer: Answer) -> None:
         if answer is Answer.GO:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from schemas import ids
 from schemas.envelope import MailEvent
 from schemas.lanes import Inline, MessageQueue
-from sinks.smtp.commands import Refuse, Rules, Verdict, Wait
+from sinks.smtp.commands import Park, Refuse, Rules, Verdict
 from sinks.smtp.policy import Limits, Policy
 from sinks.smtp.sites import onward
 from sinks.smtp.state import Kind, Result
@@ -179,8 +179,12 @@ class World:
         if fate < 16:
             return Refuse(Result(Kind.SUPPRESSED, int(now * 1000), reason="manual"))
         if fate < 32 and now < EPOCH + 20.0:
-            return Wait(EPOCH + 20.0, "suspended")
+            return Park("suspended", EPOCH + 20.0)
         return self.operator.admit(worker, command, now)
+
+    def is_missing(self, command: MessageQueue, now: float) -> bool:
+        """Whether what the message says is not known yet."""
+        return 32 <= int(command.message_id[:2], 16) < 48 and now < EPOCH + 20.0
 
     def behave(self, command: MessageQueue) -> Behaviour:
         return self.peer.behave()

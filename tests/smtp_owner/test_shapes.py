@@ -12,6 +12,7 @@ from schemas.rules.shaping_file import load, merged
 from sinks.smtp.policy import Limits
 from sinks.smtp.session import Timeouts
 from sinks.smtp.shapes import Manner, Shapes, site_of
+from sinks.smtp.state import lane_name
 from sinks.smtp.tls import TlsMode
 
 
@@ -40,6 +41,13 @@ def test_shards_of_a_site_share_what_it_is_allowed() -> None:
     assert shapes.at("tiny").shards == 1, "at most half of the connections"
     assert shapes.dealt("default/tiny#0", shapes.limits("default/tiny#0")).connections == 3
     assert {shapes.shard("google", str(uuid.uuid4())) for _ in range(200)} == {0, 1, 2, 3}
+
+
+def test_a_lane_whose_name_was_cut_has_a_share_too() -> None:
+    shapes = Shapes(merged(load(), "[default]\nconnections = 8\nshards = 4\n", "own"))
+    lane = lane_name(f"default/{'a' * 60}.{'b' * 60}.test#3")
+    assert "#" not in lane
+    assert shapes.dealt(lane, shapes.limits(lane)).connections == 2
 
 
 def test_how_a_site_is_spoken_to() -> None:

@@ -29,18 +29,6 @@ def add(world: World, count: int) -> None:
     world.add(*(f"m{number}" for number in range(count)))
 
 
-def play(world: World, seconds: float) -> None:
-    """Everything goes well."""
-    for _ in range(round(seconds * 10)):
-        world.opened()
-        world.ready()
-        world.commit()
-        for session in list(world.dots):
-            world.outcome(session, Kind.DELIVERED)
-        world.settle()
-        world.tick(0.1)
-
-
 def delivered(world: World) -> int:
     return world.types().count("message.delivered")
 
@@ -49,7 +37,7 @@ def test_connections_are_opened_at_their_rate() -> None:
     hand = Hand(Limits(connections=50, messages_per_connection=1, connections_per_second=2.0))
     world = World(rules=hand.rules())
     add(world, 100)
-    play(world, 10)
+    world.play(10)
     assert 20 <= delivered(world) <= 22  # each message takes one
 
 
@@ -57,11 +45,11 @@ def test_a_site_that_falls_silent_is_not_asked_for_more_than_its_rate() -> None:
     hand = Hand(Limits(messages_per_second=1 / 60, idle_s=1))
     world = World(rules=hand.rules())
     world.add("one")
-    play(world, 5)
+    world.play(5)
     world.add("two")
-    play(world, 50)
+    world.play(50)
     assert delivered(world) == 1
-    play(world, 6)
+    world.play(6)
     assert delivered(world) == 2
 
 
@@ -81,7 +69,7 @@ def test_fewer_connections_close_what_is_idle_and_then_what_becomes_so() -> None
     for session in busy:
         world.outcome(session, Kind.DELIVERED)
     assert len(world.closed) == 3
-    play(world, 5)
+    world.play(5)
     assert delivered(world) == 16
 
 
@@ -93,9 +81,9 @@ def test_a_suspended_site_starts_nothing_until_its_time() -> None:
     world.owner.reshape(world.now)
     world.opened()  # it was being opened when the suspension came
     assert not world.started
-    play(world, 59)
+    world.play(59)
     assert (delivered(world), world.types()) == (0, [])
-    play(world, 3)
+    world.play(3)
     assert delivered(world) == 3
 
 
@@ -121,11 +109,11 @@ def test_a_tenant_that_rests_leaves_the_site_to_others() -> None:
     for number in range(4):
         world.add(f"s{number}", tenant="slow")
         world.add(f"q{number}", tenant="quick")
-    play(world, 29)
+    world.play(29)
     assert begun == ["quick"] * 4
     assert delivered(world) == 4
     assert not [kind for kind in world.types() if kind == "attempt.held"]
-    play(world, 2)
+    world.play(2)
     assert begun == ["quick"] * 4 + ["slow"] * 4
     assert delivered(world) == 8
 
@@ -141,5 +129,5 @@ def test_a_tenant_whose_allowance_is_gone_as_its_connection_opens_is_not_begun()
 
     world = World(rules=Rules(admit=admit, began=began))
     add(world, 20)  # several connections are opened for it: each asked while one was left
-    play(world, 30)
+    world.play(30)
     assert (delivered(world), left) == (1, [0])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from schemas.attempts import AttemptDelivered
 from schemas.envelope import Stream
 from schemas.lanes import FromCampaign, MessageQueue
 from schemas.rules.windows import Window
@@ -69,6 +70,12 @@ OF_CAMPAIGN: dict[str, Any] = {**MARKETING, "campaign_id": "c", "content": FromC
 NAMES = [f"m{number}" for number in range(60)]
 
 
+def attempts(playing: World, name: str) -> int:
+    state = playing.log.state(name)
+    assert state is not None
+    return state.attempts
+
+
 class TestClosed:
     def test_waits_until_it_opens_without_a_write_or_a_second_look(self) -> None:
         asked = Asked()
@@ -99,7 +106,7 @@ class TestClosed:
         assert sum(gone) == len(NAMES)
         assert max(gone) < len(NAMES) / 3
         assert playing.owner.depth.parked == 0
-        assert all(fact.attempt == 1 for fact in playing.facts if fact.type == "attempt.delivered")  # type: ignore[attr-defined]
+        assert all(fact.attempt == 1 for fact in playing.facts if isinstance(fact, AttemptDelivered))
 
     def test_expires_as_ever(self) -> None:
         asked = Asked()
@@ -132,7 +139,7 @@ class TestClosed:
         playing.tick(3_600)
         playing.settle()
         assert playing.owner.depth.parked == 1
-        assert playing.log.state("one").attempts == 1  # type: ignore[union-attr]
+        assert attempts(playing, "one") == 1
         playing.tick(MORNING + SPREAD_S - playing.now)
         assert deliver(playing) == ["one"]
 
@@ -146,7 +153,7 @@ class TestClosed:
         playing.settle()
         assert not playing.started
         assert playing.phase("one") is Phase.QUEUED
-        assert playing.log.state("one").attempts == 0  # type: ignore[union-attr]
+        assert attempts(playing, "one") == 0
         assert playing.owner.depth.parked == 1
 
     def test_holds_up_nothing_else(self) -> None:

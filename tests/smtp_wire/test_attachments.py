@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -35,7 +36,7 @@ def read(parts: Attached, text: tuple[bytes, bytes] = TEXT) -> EmailMessage:
 
 def tree(mail: EmailMessage) -> object:
     kind = mail.get_content_type()
-    return {kind: [tree(part) for part in mail.iter_parts()]} if mail.is_multipart() else kind  # type: ignore[arg-type]
+    return {kind: [tree(cast(EmailMessage, part)) for part in mail.iter_parts()]} if mail.is_multipart() else kind
 
 
 @pytest.mark.parametrize(

@@ -29,15 +29,6 @@ HEADERS = (
 BODY = b"Hello  \t world \r\n\r\n.\r\n..x\r\n\r\n \r\n\r\n"
 
 
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Key, ...]:
-    folder = tmp_path_factory.mktemp("keys")
-    return (
-        create_key_file(folder / "rsa.pem", "r1", Algorithm.RSA),
-        create_key_file(folder / "ed.pem", "e1", Algorithm.ED25519),
-    )
-
-
 def signed(keys: tuple[Key, ...], headers: bytes = HEADERS, body: bytes = BODY) -> bytes:
     return Signer(keys).sign(headers, body, domain=DOMAIN, now=NOW) + headers + b"\r\n" + body
 

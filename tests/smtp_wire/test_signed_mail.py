@@ -10,21 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sinks.smtp.content import compile_content
-from sinks.smtp.dkim import Algorithm, Key, Signer, create_key_file
+from sinks.smtp.dkim import Key, Signer
 from sinks.smtp.session import wire_body
 from tests.smtp_wire.test_content import BULK, CONTEXT, HTML
 from tests.smtp_wire.verifiers import OPENDKIM, dkimpy_verdicts, opendkim_verdicts
 
 CONTENT = compile_content("Hallo {{ name }}", HTML, "Hi {{ name }}\n.\n.. dots\n", bulk=BULK)
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Key, ...]:
-    folder = tmp_path_factory.mktemp("keys")
-    return (
-        create_key_file(folder / "rsa.pem", "r1", Algorithm.RSA),
-        create_key_file(folder / "ed.pem", "e1", Algorithm.ED25519),
-    )
 
 
 def arrived(keys: tuple[Key, ...], name: str) -> bytes:
