@@ -11,12 +11,14 @@ import pytest
 from schemas.codec import decode
 from schemas.state import ShapingSet, SiteLearned
 from tests.cli.conftest import Cli
-from tests.schemas.test_shaping_file import RULE
+from tests.schemas import test_shaping_file
 from tests.smtp_owner.internet import internet
 from tests.smtp_owner.stage import create_topics, read
 from topics.kafka import Cluster
 from topics.publisher import Publisher
 from topics.registry import SHAPING
+
+RULE = test_shaping_file.RULE.lstrip()
 
 
 @pytest.fixture
