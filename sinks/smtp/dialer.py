@@ -271,8 +271,7 @@ def _chain(shown: ssl.SSLObject) -> list[bytes]:
     public = getattr(shown, "get_unverified_chain", None)  # from Python 3.13 on
     if public is not None:
         return list(public())
-    # Before that it is there, and only here; what has neither shows no chain, so DANE finds nothing that fits.
-    inner: Any = getattr(shown, "_sslobj", None)
+    inner: Any = getattr(shown, "_sslobj", None)  # where it is before that, and only there
     return [ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in inner.get_unverified_chain() or ()]
 
 
