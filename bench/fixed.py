@@ -125,7 +125,7 @@ class Fixed:
 
     def encode_planned(self) -> None:
         for event in (self._planned.accepted, self._planned.recipient, self._planned.queue):
-            codec.encode(event, source="plan")
+            codec.encode(event, source="plan", recorded_at=_NOW)
 
     def decode_lane(self) -> MessageQueue:
         return cast(MessageQueue, codec.decode(self._lane.value, self._lane.headers))
@@ -196,7 +196,7 @@ class Fixed:
 
     def _encoded_facts(self) -> list[codec.Encoded]:
         return [
-            codec.encode(fact.model_copy(update={"recorded_at": _NOW + timedelta(seconds=1)}), source="smtp/1")
+            codec.encode(fact, source="smtp/1", recorded_at=_NOW + timedelta(seconds=1))
             for fact in self._owed
         ]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Self
+from functools import cache
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -80,10 +81,30 @@ class Event(BaseModel):
 
         `cause` is what makes a repeat recognisable: "MESSAGE_ID/3" for a third attempt, a token, a Kafka position.
         """
-        kind = str(cls.model_fields["type"].default)
+        kind = _form(cls).kind
         return cls.model_validate(
             {"event_id": ids.event_id(kind, cause), "type": kind, "occurred_at": occurred_at, **fields}
         )
+
+    @classmethod
+    def from_checked(cls, cause: str, /, *, occurred_at: datetime, **fields: object) -> Self:
+        """`from_cause` without validation, a third of its cost: for values that come from validated models.
+
+        They must have the types that the fields declare: nothing is converted. Raises TypeError for a name that is no
+        field's, and for a field left out that has no constant default.
+        """
+        form = _form(cls)
+        values = {**form.blank, **fields, "event_id": ids.event_id(form.kind, cause), "occurred_at": occurred_at}
+        if len(values) != len(form.blank) or not form.required <= fields.keys():
+            missing, unknown = form.required - fields.keys(), fields.keys() - form.blank.keys()
+            raise TypeError(f"{form.kind} lacks {sorted(missing)} and has no {sorted(unknown)}")
+        # What pydantic's model_construct does, less its loop over all fields.
+        made = cls.__new__(cls)
+        object.__setattr__(made, "__dict__", values)
+        object.__setattr__(made, "__pydantic_fields_set__", {"event_id", "occurred_at", *fields})
+        object.__setattr__(made, "__pydantic_extra__", None)
+        object.__setattr__(made, "__pydantic_private__", None)
+        return made
 
     @property
     def key(self) -> str:
@@ -94,6 +115,20 @@ class Event(BaseModel):
     def subject(self) -> str:
         """CloudEvents `subject`: what the event is about."""
         return self.key
+
+
+class _Form(NamedTuple):
+    kind: str  # its type
+    blank: dict[str, Any]  # every field in its order, with its constant default if it has one
+    required: frozenset[str]  # to be given, beside cause and time
+
+
+@cache  # there are as many as classes
+def _form(model: type[Event]) -> _Form:
+    fields = model.model_fields
+    given = {name for name, field in fields.items() if field.is_required() or field.default_factory is not None}
+    blank = {name: None if name in given else field.default for name, field in fields.items()}
+    return _Form(str(fields["type"].default), blank, frozenset(given - {"event_id", "occurred_at"}))
 
 
 class MailEvent(Event):

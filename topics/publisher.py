@@ -177,9 +177,7 @@ class Publisher:
         self.close()
 
     def _record(self, event: Event, topic: Topic | None) -> tuple[Topic, bytes, bytes, Headers]:
-        if event.recorded_at is None:
-            event = event.model_copy(update={"recorded_at": self._clock()})
-        encoded = encode(event, source=self._source)
+        encoded = encode(event, source=self._source, recorded_at=self._clock())
         return topic or BY_TYPE[event.type], encoded.key, encoded.value, encoded.headers
 
     def _produce(

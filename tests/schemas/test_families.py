@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from pipeline.cli import version as app_version
 from pipeline.cli.schema import exported
+from schemas import ids
 from schemas.address import parse
 from schemas.codec import Undecodable, decode, decode_send, encode
-from schemas.envelope import MailEvent
+from schemas.envelope import Event, MailEvent
 from schemas.export import FOLDER, MODELS, breaks, file_name, json_schemas
 from schemas.families import EVENTS, SEND
+from schemas.lanes import FromCampaign
 from schemas.redact import holds_address
 from schemas.sends import SendRequested
+from schemas.state import RecipientSeen
 
 SCHEMAS = json_schemas()
 EXAMPLES = sorted((FOLDER / "examples").glob("*.json"))
@@ -45,6 +52,48 @@ def test_an_example_is_read_and_written_back_alike(example: Path) -> None:
     assert json.loads(encoded.value) == json.loads(value)
     assert decode(encoded.value, encoded.headers) == event
     assert encoded.key
+
+
+def event_of(example: Path) -> Event:
+    return decode(example.read_bytes())
+
+
+@pytest.mark.parametrize("example", [each for each in EXAMPLES if kind_of(each) != SEND], ids=kind_of)
+def test_an_event_is_written_as_its_model_says(example: Path) -> None:
+    event = event_of(example)
+    assert encode(event, source="test").value == event.model_dump_json().encode()
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner)))
+@example(10**30)
+def test_variables_may_be_any_json(value: object) -> None:
+    content = FromCampaign(campaign_id="c1", variables={"any": value})
+    event = event_of(FOLDER / "examples" / file_name("message.queue")).model_copy(update={"content": content})
+    assert encode(event, source="test").value == event.model_dump_json().encode()
+
+
+def test_the_time_of_recording_is_added_where_an_event_has_none() -> None:
+    event = event_of(FOLDER / "examples" / file_name("message.accepted"))
+    late = datetime(2026, 5, 4, 3, 2, 1, 5, tzinfo=UTC)
+    assert event.recorded_at is not None
+    assert decode(encode(event, source="test", recorded_at=late).value) == event
+    without = event.model_copy(update={"recorded_at": None})
+    expected = event.model_copy(update={"recorded_at": late})
+    assert encode(without, source="test", recorded_at=late) == encode(expected, source="test")
+
+
+@pytest.mark.parametrize("example", [each for each in EXAMPLES if kind_of(each) != SEND], ids=kind_of)
+def test_an_event_of_checked_values_is_the_validated_one(example: Path) -> None:
+    event = event_of(example)
+    fields = {name: value for name, value in event if name not in ("event_id", "type", "occurred_at")}
+    checked = type(event).from_checked("cause", occurred_at=event.occurred_at, **fields)
+    assert checked == event.model_copy(update={"event_id": ids.event_id(event.type, "cause")})
+    assert decode(encode(checked, source="test").value) == checked
+
+
+def test_an_event_of_checked_values_has_all_its_fields() -> None:
+    with pytest.raises(TypeError, match=re.escape("recipient.seen lacks ['address'] and has no ['adress']")):
+        RecipientSeen.from_checked("r", occurred_at=datetime.now(UTC), recipient_id="r", adress="ann@example.test")
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=kind_of)
