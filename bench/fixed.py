@@ -195,10 +195,7 @@ class Fixed:
         )
 
     def _encoded_facts(self) -> list[codec.Encoded]:
-        return [
-            codec.encode(fact, source="smtp/1", recorded_at=_NOW + timedelta(seconds=1))
-            for fact in self._owed
-        ]
+        return [codec.encode(fact, source="smtp/1", recorded_at=_NOW + timedelta(seconds=1)) for fact in self._owed]
 
     def _fresh_owner(self) -> Owner:
         owner = Owner(OwnerRules(limits=lambda lane: Limits(connections=2, messages_per_connection=10_000)))
