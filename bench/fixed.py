@@ -29,6 +29,7 @@ from sinks.smtp.core import Owner
 from sinks.smtp.dialogue import Features
 from sinks.smtp.dkim import Key, Signer, hash_body
 from sinks.smtp.dns import Cache, Router
+from sinks.smtp.lines import relaxed
 from sinks.smtp.policy import Limits
 from sinks.smtp.queue import LaneRecord
 from sinks.smtp.session import Session, SessionInfo, Timeouts
@@ -96,7 +97,7 @@ class Fixed:
         self._composed = composed
         self._headers, _, self._body = composed.wire.partition(b"\r\n\r\n")
         self._headers += b"\r\n"
-        self._digest = hash_body(self._body)
+        self._digest = hash_body(relaxed(self._body))
         self._owner, self._offset = self._fresh_owner(), 0
         self._router = Router(Cache(self._lookup, time.monotonic), Random(1))
         info = SessionInfo("mx.s1.test", "198.18.0.1", 25, "127.0.0.1", Features(pipelining=True, eight_bit=True))
@@ -154,7 +155,7 @@ class Fixed:
         self._composer.compose(self._of_campaign)
 
     def hash_body(self) -> None:
-        hash_body(self._body)
+        hash_body(relaxed(self._body))
 
     def sign_rsa(self) -> None:
         self._sign(self._rsa)
@@ -190,9 +191,7 @@ class Fixed:
         return decision
 
     def _sign(self, signer: Signer) -> None:
-        signer.sign(
-            self._headers, self._body, domain=workload.SENDING_DOMAIN, now=1_767_268_800, body_hash=self._digest
-        )
+        signer.sign(self._headers, self._digest, domain=workload.SENDING_DOMAIN, now=1_767_268_800)
 
     def _encoded_facts(self) -> list[codec.Encoded]:
         return [codec.encode(fact, source="smtp/1", recorded_at=_NOW + timedelta(seconds=1)) for fact in self._owed]

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from schemas.attachments import Attachment
 from sinks.smtp import mime
+from sinks.smtp.lines import Lines, joined, lines
 
 _PIECE = 60  # characters of a parameter's value in a line
 
@@ -23,13 +24,13 @@ _SAFE = "!#$&+-.^_`{|}~"  # RFC 2231 section 7: attribute-char, beside letters a
 class Attached:
     """Encoded parts: those that the HTML shows, and the files."""
 
-    shown: tuple[bytes, ...]
-    files: tuple[bytes, ...]
+    shown: tuple[Lines, ...]
+    files: tuple[Lines, ...]
 
     def __add__(self, other: Attached) -> Attached:
         return Attached(self.shown + other.shown, self.files + other.files)
 
-    def around(self, ends: bytes, body: bytes) -> tuple[bytes, bytes]:
+    def around(self, ends: bytes, body: Lines) -> tuple[bytes, Lines]:
         """`ends` is Content-Type and, for a single part, Content-Transfer-Encoding of `body`; both are written anew.
 
         RFC 2387: what is shown belongs to the text, so it stands with it; RFC 2046 section 5.1.3: files stand beside.
@@ -46,21 +47,21 @@ class Attached:
 def attached(parts: Sequence[tuple[Attachment, bytes]]) -> Attached:
     """Encode attachments, each with its bytes. MimeError where a name cannot be written."""
     return Attached(
-        tuple(_part(each, data) for each, data in parts if each.inline),
-        tuple(_part(each, data) for each, data in parts if not each.inline),
+        tuple(lines(_part(each, data)) for each, data in parts if each.inline),
+        tuple(lines(_part(each, data)) for each, data in parts if not each.inline),
     )
 
 
-def _multipart(kind: bytes, ends: bytes, body: bytes, parts: Sequence[bytes], parameters: bytes) -> tuple[bytes, bytes]:
+def _multipart(kind: bytes, ends: bytes, body: Lines, parts: Sequence[Lines], parameters: bytes) -> tuple[bytes, Lines]:
     # As that of the text's parts, "=_" occurs in none of them; and no boundary is the beginning of another.
-    boundary = b"=_%b-%b" % (kind, sha256(b"".join((*parts, body))).hexdigest()[:24].encode())
-    delimiter = b"--%b" % boundary
+    boundary = b"=_%b-%b" % (kind, sha256(body.data).hexdigest()[:24].encode())
     # RFC 2046 section 5.1.1: the CRLF before a delimiter is its own.
-    pieces = [delimiter, b"\r\n", ends, b"\r\n", body, b"\r\n"]
+    delimiter = lines(b"\r\n--%b\r\n" % boundary)
+    pieces = [lines(b"--%b\r\n%b\r\n" % (boundary, ends)), body]
     for part in parts:
-        pieces += (delimiter, b"\r\n", part, b"\r\n")
+        pieces += (delimiter, part)
     fields = b'Content-Type: multipart/%b;\r\n%b boundary="%b"\r\n' % (kind, parameters, boundary)
-    return fields, b"".join([*pieces, delimiter, b"--\r\n"])
+    return fields, joined([*pieces, lines(b"\r\n--%b--\r\n" % boundary)])
 
 
 def _part(attachment: Attachment, data: bytes) -> bytes:

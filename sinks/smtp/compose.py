@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from schemas.address import Address, AddressError, Mailbox, parse, parse_mailbox
 from schemas.attachments import Attachment, AttachmentError, require_allowed
@@ -29,16 +29,15 @@ from sinks.smtp.claimed import Fetched
 from sinks.smtp.content import Bulk, Content, ContentError, RenderContext, Rendered, Tracking, compile_content
 from sinks.smtp.dialogue import Envelope
 from sinks.smtp.dkim import DkimError, Signer, hash_body
+from sinks.smtp.lines import stuffed
 from sinks.smtp.mime import MimeError
 from sinks.smtp.raw import RawContent
-from sinks.smtp.session import wire_body
 from topics.claims import Claims, ClaimsAway
 
 _COMPILED: Final = 64  # campaigns kept
 
 
-@dataclass(frozen=True, slots=True)
-class Composed:
+class Composed(NamedTuple):
     envelope: Envelope
     wire: bytes
 
@@ -140,19 +139,20 @@ class Composer:
         headers, body = rendered
         signature = b""
         if signer is not None:
-            signature = signer.sign(headers, body, domain=domain, now=int(time.time()), body_hash=self._hash(body))
-        message = b"".join((signature, headers, b"\r\n", body))
+            signature = signer.sign(headers, self._hash(body.canonical), domain=domain, now=int(time.time()))
+        top = b"".join((signature, headers, b"\r\n"))
         token = self._keyring.seal(Kind.RETURN_PATH, ReturnPath(command.message_id))
         sender = f"{RETURN_PATH}{token}@{tenant.return_path_domain}"
-        envelope = Envelope(sender, str(recipient), len(message), eight_bit=not body.isascii())
-        return Composed(envelope, wire_body(message))
+        size = len(top) + len(body.data)
+        envelope = Envelope(sender, str(recipient), size, eight_bit=not body.data.isascii())
+        return Composed(envelope, stuffed(top) + body.wire)
 
-    def _hash(self, body: bytes) -> bytes:
+    def _hash(self, canonical: bytes) -> bytes:
         # A content without variables renders the same object every time.
         known, digest = self._hashed
-        if known is not body:
-            digest = hash_body(body)
-            self._hashed = (body, digest)
+        if known is not canonical:
+            digest = hash_body(canonical)
+            self._hashed = (canonical, digest)
         return digest
 
     def _context(self, command: MessageQueue, tenant: Tenant, mail: _Campaign, recipient: Address) -> RenderContext:

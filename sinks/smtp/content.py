@@ -1,8 +1,8 @@
 """What a mail says: subject, HTML and text compiled once per campaign, written as header fields and body per message.
 
-Pure: date, ids, URLs and variables are handed in. The unchanging texts of a part are encoded when it is compiled; a
-rendering encodes what its variables gave and joins. Signing is dkim.py's, the envelope the session's, and which
-addresses a tenant may write From is decided before.
+Pure: date, ids, URLs and variables are handed in. The unchanging lines of a part are encoded when it is compiled; a
+rendering encodes what its variables gave, with the lines around it, and joins. Signing is dkim.py's, the envelope the
+session's, and which addresses a tenant may write From is decided before.
 """
 
 from __future__ import annotations
@@ -17,15 +17,8 @@ from typing import NamedTuple
 from schemas.address import Mailbox
 from sinks.smtp import markup, mime
 from sinks.smtp.attachments import Attached
-from sinks.smtp.templates import (
-    ContentError,
-    Insert,
-    Literal,
-    Rendering,
-    Tracking,
-    compile_template,
-    joined,
-)
+from sinks.smtp.lines import Layout, Lines, joined, lines
+from sinks.smtp.templates import ContentError, Insert, Literal, Rendering, Tracking, as_text, compile_template
 
 __all__ = ["Bulk", "Content", "ContentError", "RenderContext", "Rendered", "Tracking", "compile_content"]
 
@@ -62,59 +55,71 @@ class RenderContext:
 
 
 class Rendered(NamedTuple):
-    """`headers` without the empty line, `body` not dot-stuffed; both end in CRLF."""
+    """`headers` are fields, each ending in CRLF, without the empty line."""
 
     headers: bytes
-    body: bytes
+    body: Lines
 
 
 class _Part:
-    """One text part: its unchanging texts in bytes, plain where that may be, quoted-printable or base64 else."""
+    """One text part: its unchanging texts in bytes, plain where that may be, quoted-printable or base64 else.
 
-    def __init__(self, subtype: str, rendering: Rendering) -> None:
+    `delimiter` is what goes before it, its fields following, where a mail has several; empty: it is the mail's body.
+    """
+
+    def __init__(self, subtype: str, rendering: Rendering, delimiter: bytes) -> None:
         self._subtype = subtype.encode()
         self._rendering = rendering
-        static = [mime.crlf(text) for text in rendering.static]
-        whole = b"".join(static)
-        self._plain = static if mime.is_plain(whole) else None
-        self._static = static
-        self._quoted: list[bytes] = []  # when it is first needed: a final text in plain ASCII never needs it
+        self._delimiter = delimiter
+        self._static = [mime.crlf(text) for text in rendering.static]
+        whole = b"".join(self._static)
+        plain = mime.is_plain(whole) and mime.has_short_lines(whole)
+        self._plain = self._layout(b"7bit", self._static) if plain else None
+        self._quoted: Layout | None = None  # when it is first needed: a final text in plain ASCII never needs it
         # Quoted-printable writes three bytes for one: for Greek or Japanese, base64 is shorter.
         self._base64 = not whole.isascii() and len(whole.translate(None, _ASCII)) * 6 > len(whole)
-        self.constant = len(static) == 1
+        self.constant = len(self._static) == 1
         self._kept = self._encoded([]) if self.constant else None
 
-    def write(self, variables: Mapping[str, object], tracking: Tracking) -> tuple[bytes, bytes]:
-        """Header fields and data of the part."""
+    def write(self, variables: Mapping[str, object], tracking: Tracking) -> tuple[bytes, Lines]:
+        """Header fields of the part, and its lines."""
         return self._kept or self._encoded(self._rendering.render(variables, tracking))
 
-    def _encoded(self, texts: list[str]) -> tuple[bytes, bytes]:
-        # All at once, NUL between them: two passes instead of two for each.
-        together = mime.crlf("\0".join(texts))
-        dynamic = together.split(b"\0") if texts else []
-        if len(dynamic) != len(texts):  # a variable with a NUL of its own
-            dynamic = [mime.crlf(text) for text in texts]
-        elif self._plain is not None and mime.is_plain(together.replace(b"\0", b"")):
-            data = _interleaved(self._plain, dynamic, b"")
-            if mime.has_short_lines(data) and b"=_" not in data:
-                return self._fields(b"7bit"), data
+    def _encoded(self, texts: list[str]) -> tuple[bytes, Lines]:
+        dynamic = [mime.crlf(text) for text in texts]
+        if self._plain is not None and (found := self._plain.filled(dynamic)) is not None:
+            return self._fields(b"7bit"), found
         if self._base64:
-            return self._fields(b"base64"), mime.base64(mime.crlf(joined(self._rendering, texts)))
-        # RFC 2045 section 6.7 (5): a soft line break on either side, so that pieces encoded apart never pass 76.
-        if not self._quoted:
-            self._quoted = [mime.quoted_printable(text) for text in self._static]
-        data = _interleaved(self._quoted, list(map(mime.quoted_printable, dynamic)), b"=\r\n")
-        return self._fields(b"quoted-printable"), data
+            whole = [mime.base64(mime.crlf(as_text(self._rendering, texts)))]
+            return self._fields(b"base64"), lines(b"".join(self._framed(b"base64", whole)))
+        # Pieces encoded apart never pass 76 in a line, as each that ends within one ends in a soft line break.
+        if self._quoted is None:
+            *before, last = map(mime.quoted_printable, self._static)
+            self._quoted = self._layout(b"quoted-printable", [*map(_softly, before), last])
+        quoted = self._quoted.filled([_softly(mime.quoted_printable(text)) for text in dynamic])
+        assert quoted is not None, "quoted-printable is plain"
+        return self._fields(b"quoted-printable"), quoted
+
+    def _layout(self, encoding: bytes, static: Sequence[bytes]) -> Layout:
+        return Layout(self._framed(encoding, static))
+
+    def _framed(self, encoding: bytes, texts: Sequence[bytes]) -> list[bytes]:
+        """The texts with what stands before and behind them."""
+        framed = list(texts)
+        if self._delimiter:
+            framed[0] = b"".join((self._delimiter, self._fields(encoding), b"\r\n", framed[0]))
+            framed[-1] += b"\r\n"  # RFC 2046 section 5.1.1: of the delimiter that follows
+        elif not framed[-1].endswith(b"\r\n"):
+            framed[-1] += b"\r\n"
+        return framed
 
     def _fields(self, encoding: bytes) -> bytes:
         return b"Content-Type: text/%b; charset=utf-8\r\nContent-Transfer-Encoding: %b\r\n" % (self._subtype, encoding)
 
 
-def _interleaved(static: Sequence[bytes], dynamic: Sequence[bytes], between: bytes) -> bytes:
-    parts = [static[0]]
-    for text, following in zip(dynamic, static[1:], strict=True):
-        parts += (between, text, between, following) if text else (between, following)
-    return b"".join(parts)
+def _softly(quoted: bytes) -> bytes:
+    """RFC 2045 section 6.7 (5): a soft line break behind what ends within a line."""
+    return quoted + b"=\r\n" if quoted and not quoted.endswith(b"\r\n") else quoted
 
 
 class Content:
@@ -124,7 +129,6 @@ class Content:
         self, subject: Rendering, html: Rendering | None, text: Rendering, links: tuple[str, ...], bulk: Bulk | None
     ) -> None:
         self._subject = subject
-        self._parts = [_Part("plain", text), *([_Part("html", html)] if html is not None else [])]
         self._bulk = bulk
         self._list_fields = list_fields(bulk)
         self.links = links
@@ -132,6 +136,12 @@ class Content:
         seed = "\0".join(("", *subject.static, *text.static, *(html.static if html else ())))
         # "=_" occurs in no part (mime.is_plain), so no text can close one, and the same content has the same bytes.
         self._boundary = b"=_" + sha256(seed.encode("utf-8", "replace")).hexdigest()[:24].encode()
+        delimiter = b"--%b\r\n" % self._boundary
+        # RFC 2046 section 5.1.4: the plainest first, the richest last.
+        self._parts = (
+            [_Part("plain", text, delimiter), _Part("html", html, delimiter)] if html else [_Part("plain", text, b"")]
+        )
+        self._closing = lines(b"--%b--\r\n" % self._boundary)
         self._kept = self._assembled({}, self._untracked) if all(part.constant for part in self._parts) else None
 
     def render(self, variables: Mapping[str, object], context: RenderContext) -> Rendered:
@@ -142,7 +152,7 @@ class Content:
         tracking = context.tracking or self._untracked
         values = {**variables, "unsubscribe_url": context.unsubscribe_url, "message_id": context.message_id}
         try:
-            subject = joined(self._subject, self._subject.render(values, tracking))
+            subject = as_text(self._subject, self._subject.render(values, tracking))
             fields = self._fields(subject, context)
             ends, body = self._kept if self._kept is not None else self._assembled(values, tracking)
             in_parts = len(self._parts) > 1
@@ -156,7 +166,7 @@ class Content:
                 b"Content-Type",
                 *([b"Content-Transfer-Encoding"] if not in_parts else []),
             ]
-            mime.scan(headers, body, names)
+            mime.require_fields(headers, names)
         except mime.MimeError as error:
             raise ContentError(error.where, 0, error.reason) from None
         return Rendered(headers, body)
@@ -184,19 +194,13 @@ class Content:
             fields.append(mime.unstructured(name, value))
         return fields
 
-    def _assembled(self, variables: Mapping[str, object], tracking: Tracking) -> tuple[bytes, bytes]:
+    def _assembled(self, variables: Mapping[str, object], tracking: Tracking) -> tuple[bytes, Lines]:
         """The last header fields, and the body."""
         written = [part.write(variables, tracking) for part in self._parts]
         if len(written) == 1:
-            fields, data = written[0]
-            return fields, data if data.endswith(b"\r\n") else data + b"\r\n"
-        boundary = self._boundary
-        pieces: list[bytes] = []
-        # RFC 2046 section 5.1.4: the plainest first, the richest last. Section 5.1.1: the CRLF before "--" is its.
-        for fields, data in written:
-            pieces += (b"--", boundary, b"\r\n", fields, b"\r\n", data, b"\r\n")
-        body = b"".join([*pieces, b"--", boundary, b"--\r\n"])
-        return b'Content-Type: multipart/alternative;\r\n boundary="%b"\r\n' % boundary, body
+            return written[0]
+        body = joined([*(part for _, part in written), self._closing])
+        return b'Content-Type: multipart/alternative;\r\n boundary="%b"\r\n' % self._boundary, body
 
 
 def compile_content(

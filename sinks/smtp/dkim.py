@@ -1,4 +1,4 @@
-"""Sign outgoing mail with DKIM: canonical form, body hash, one signature per key.
+"""Sign outgoing mail with DKIM: canonical fields, body hash, one signature per key.
 
 Pure but for reading and creating key files: the time of signing is handed in. Which keys sign for which domain, and
 whether the From belongs to the tenant, is the owner's decision. No private key and no part of a key file ever appears
@@ -22,6 +22,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
 from cryptography.hazmat.primitives.hashes import SHA256
+
+from sinks.smtp.lines import squeezed
 
 PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -89,17 +91,14 @@ class Signer:
             raise DkimError("no key to sign with")
         self._keys = tuple(keys)
 
-    def sign(self, headers: bytes, body: bytes, *, domain: str, now: int, body_hash: bytes | None = None) -> bytes:
+    def sign(self, headers: bytes, body_hash: bytes, *, domain: str, now: int) -> bytes:
         """Return one DKIM-Signature field per key, to be put before `headers`.
 
-        `headers` is the block of fields, each ending in CRLF, without the empty line; `body` is in CRLF, not yet
-        dot-stuffed, and signed as it arrives, with a CRLF at its end; `now` is Unix seconds. `body_hash` is
-        `hash_body(body)`, kept by a caller with equal bodies.
+        `headers` is the block of fields, each ending in CRLF, without the empty line; `now` is Unix seconds.
         """
         _require_name(domain, "domain")
         names, canonical = _signed_fields(headers)
-        digest = body_hash if body_hash is not None else hash_body(body)
-        bh = b64encode(digest)
+        bh = b64encode(body_hash)
         fields = []
         for key in self._keys:
             unsigned = _signature_field(key, domain, now, names, bh)
@@ -109,31 +108,13 @@ class Signer:
         return b"".join(fields)
 
 
-def hash_body(body: bytes) -> bytes:
-    """The bh= value of `body`, as bytes."""
-    return sha256(relaxed_body(body)).digest()
-
-
-def relaxed_body(body: bytes) -> bytes:
-    """RFC 6376 section 3.4.4: runs of WSP become one space, none at a line's end, no empty lines at the end.
-
-    By find and replace over the whole body: 20 us for 10 KB, where a regular expression takes 300.
-    """
-    body = _squeezed(body)
-    if not body.endswith(b"\r\n"):
-        body += b"\r\n"
-    if b" \r\n" in body:
-        body = body.replace(b" \r\n", b"\r\n")
-    stripped = body.rstrip(b"\r\n")
-    return stripped + b"\r\n" if stripped else b""
-
-
-def _squeezed(data: bytes) -> bytes:
-    if b"\t" in data:
-        data = data.replace(b"\t", b" ")
-    while b"  " in data:  # halves the longest run each time
-        data = data.replace(b"  ", b" ")
-    return data
+def hash_body(relaxed: bytes) -> bytes:
+    """The bh= value, as bytes, of a body whose lines are relaxed (lines.py)."""
+    # RFC 6376 section 3.4.4 (b): no empty lines at its end.
+    if relaxed.endswith(b"\r\n\r\n") or relaxed == b"\r\n":
+        stripped = relaxed.rstrip(b"\r\n")
+        relaxed = stripped + b"\r\n" if stripped else b""
+    return sha256(relaxed).digest()
 
 
 def _signed_fields(headers: bytes) -> tuple[bytes, bytes]:
@@ -141,22 +122,23 @@ def _signed_fields(headers: bytes) -> tuple[bytes, bytes]:
     if not headers.endswith(b"\r\n"):
         raise DkimError("the header block does not end in CRLF")
     found: dict[bytes, list[bytes]] = {}
-    unfolded = headers[:-2].replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ")
+    unfolded = squeezed(headers[:-2].replace(b"\r\n ", b" ").replace(b"\r\n\t", b" "))
     for line in unfolded.split(b"\r\n"):
         name, colon, value = line.partition(b":")
         if not colon:
             raise DkimError("the header block has a line that is no field")
-        name = name.rstrip(b" \t").lower()
-        found.setdefault(name, []).append(name + b":" + _squeezed(value).strip(b" ") + b"\r\n")
+        name = name.rstrip(b" ").lower()
+        found.setdefault(name, []).append(b"%b:%b\r\n" % (name, value.strip(b" ")))
     # RFC 6376 section 5.4: From must be signed. RFC 5322 section 3.6: there is exactly one.
     if len(found.get(b"from", ())) != 1:
         raise DkimError("the header block needs exactly one From")
     names: list[bytes] = []
     lines: list[bytes] = []
     for name in _SIGNED:
-        occurrences = found.get(name, [])
-        names += [name] * (len(occurrences) + 1)
-        lines += reversed(occurrences)  # section 5.4.2: from the bottom of the block upwards
+        names.append(name)
+        if occurrences := found.get(name):
+            names += [name] * len(occurrences)
+            lines += reversed(occurrences)  # section 5.4.2: from the bottom of the block upwards
     return _colon_list(tuple(names)), b"".join(lines)
 
 
@@ -181,7 +163,7 @@ def _signature_field(key: Key, domain: str, now: int, names: bytes, bh: bytes) -
 
 def _relaxed_field(line: bytes) -> bytes:
     _, _, value = line.partition(b":")
-    return b"dkim-signature:" + _squeezed(value.replace(b"\r\n ", b" ")).strip(b" ")
+    return b"dkim-signature:" + squeezed(value.replace(b"\r\n ", b" ")).strip(b" ")
 
 
 def _folded(text: bytes) -> bytes:

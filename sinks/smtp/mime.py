@@ -1,4 +1,4 @@
-"""Write header fields and text parts as bytes (RFC 5322, 2045, 2047), and scan the finished message.
+"""Write header fields and text parts as bytes (RFC 5322, 2045, 2047), and look at the finished lines once more.
 
 Pure. Text that could end a line or hide one is refused, never repaired in silence: a name or a subject is somebody
 else's text. Which fields and parts a message has is decided by content.py. The standard library writes no message
@@ -88,7 +88,8 @@ def date(name: str, moment: datetime) -> bytes:
     """RFC 5322 section 3.3, in UTC; own tables, since strftime follows the locale."""
     utc = moment.astimezone(UTC)
     day, month = _DAYS[utc.weekday()], _MONTHS[utc.month - 1]
-    return f"{name}: {day}, {utc.day:02d} {month} {utc.year:04d} {utc:%H:%M:%S} +0000\r\n".encode("ascii")
+    time = f"{utc.hour:02d}:{utc.minute:02d}:{utc.second:02d}"
+    return f"{name}: {day}, {utc.day:02d} {month} {utc.year:04d} {time} +0000\r\n".encode("ascii")
 
 
 def require_field_name(name: str) -> None:
@@ -205,20 +206,26 @@ def base64(data: bytes) -> bytes:
     return b"\r\n".join([*lines, b""])
 
 
-def scan(headers: bytes, body: bytes, names: Sequence[bytes]) -> None:
-    """The last look at the bytes of a message: exactly the fields we meant, CRLF only, no NUL, lines of 998 at most."""
+def require_fields(headers: bytes, names: Sequence[bytes]) -> None:
+    """The last look at a block of header fields: exactly those that we meant, and lines that can be sent."""
     found = [line.partition(b":")[0] for line in headers.split(b"\r\n") if not line.startswith((b" ", b"\t"))]
     if found != [*names, b""]:
         raise MimeError("headers", "the fields are not those that were meant")
-    for where, data in (("headers", headers), ("body", body)):
-        # RFC 5321 section 2.3.8: CR and LF only together. A bare one is what SMTP smuggling is made of. One split and
-        # its lines, where counting each kind of end would go through the bytes four times.
-        lines = data.split(b"\r\n")
-        rest = b" ".join(lines)  # something between them: "\r" before an end and "\n" behind it are no pair
-        if b"\r" in rest or b"\n" in rest or b"\0" in rest:
-            raise MimeError(where, "a bare CR, LF or NUL")
-        if max(map(len, lines)) > LINE_MAX:
-            raise MimeError(where, f"a line of more than {LINE_MAX} bytes")
+    require_lines("headers", headers)
+
+
+def require_lines(where: str, data: bytes) -> None:
+    """The last look at bytes of a message: whole lines of 998 bytes at most, CRLF only, no NUL."""
+    # RFC 5321 section 2.3.8: CR and LF only together. A bare one is what SMTP smuggling is made of. One split and
+    # its lines, where counting each kind of end would go through the bytes four times.
+    lines = data.split(b"\r\n")
+    rest = b" ".join(lines)  # something between them: "\r" before an end and "\n" behind it are no pair
+    if b"\r" in rest or b"\n" in rest or b"\0" in rest:
+        raise MimeError(where, "a bare CR, LF or NUL")
+    if lines[-1]:
+        raise MimeError(where, "a last line without its end")
+    if max(map(len, lines)) > LINE_MAX:
+        raise MimeError(where, f"a line of more than {LINE_MAX} bytes")
 
 
 def has_short_lines(data: bytes) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from schemas.rules.raw_mail import Field, RawMail
 from sinks.smtp import mime
 from sinks.smtp.content import Bulk, ContentError, RenderContext, Rendered, list_fields, unsubscribe_field
+from sinks.smtp.lines import lines
 
 _TAKEN_OUT = frozenset(("bcc", "resent-bcc", "return-path"))
 _OURS_ON_BULK = frozenset(("list-unsubscribe", "list-unsubscribe-post", "feedback-id"))
@@ -41,10 +42,11 @@ class RawContent:
         fields = [*added, *(field.data for field in mail.fields if self._stays(field))]
         headers = b"".join(fields)
         try:
-            mime.scan(headers, mail.body, [field.partition(b":")[0] for field in fields])
+            mime.require_fields(headers, [field.partition(b":")[0] for field in fields])
+            body = lines(mail.body if mail.body.endswith(b"\r\n") or not mail.body else mail.body + b"\r\n")
         except mime.MimeError as error:
             raise ContentError(error.where, 0, error.reason) from None
-        return Rendered(headers, mail.body)
+        return Rendered(headers, body)
 
     def _stays(self, field: Field) -> bool:
         if field.name in _TAKEN_OUT or field.name.startswith("x-mailriver"):

@@ -113,7 +113,8 @@ class Session(asyncio.Protocol):
     def send(
         self, envelope: Envelope, wire: bytes | memoryview, *, on_outcome: OnOutcome, on_ready: OnReady | None = None
     ) -> None:
-        """Start a transaction. `wire` is `wire_body(message)`: dot-stuffed, ending in CRLF, without the dot.
+        """Start a transaction. `wire` is the message as it goes after DATA: dot-stuffed (lines.py), ending in CRLF,
+        without the dot.
 
         `on_ready` is called when everything but the dot is written, `on_outcome` once, when the transaction is over;
         neither from within this call. RuntimeError when the session is not usable.
@@ -286,12 +287,3 @@ class Session(asyncio.Protocol):
             self._timer = self._loop.call_at(self._deadline, self._tick)
             return
         self._cut(self._dialogue.lost(Cause.TIMEOUT))
-
-
-def wire_body(message: bytes) -> bytes:
-    """A message as it goes after DATA, without the dot: RFC 5321 section 4.5.2. It must be in CRLF already."""
-    if not message.endswith(b"\r\n"):
-        message += b"\r\n"
-    if b"\r\n." in message:
-        message = message.replace(b"\r\n.", b"\r\n..")
-    return b"." + message if message.startswith(b".") else message

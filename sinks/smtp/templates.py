@@ -63,7 +63,7 @@ class Rendering(Protocol):
         ...
 
 
-def joined(rendering: Rendering, dynamic: Sequence[str]) -> str:
+def as_text(rendering: Rendering, dynamic: Sequence[str]) -> str:
     parts = [rendering.static[0]]
     for text, static in zip(dynamic, rendering.static[1:], strict=True):
         parts.append(text)
@@ -99,7 +99,7 @@ class Template:
     def __init__(self, part: str, template: BoundTemplate) -> None:
         self._part = part
         self._template = template
-        self._nodes: list[tuple[Node, str | int | None]] = []  # with its `_shortcut`
+        self._nodes: list[tuple[Node, str | int | type[_PixelNode] | None]] = []  # with its `_shortcut`
         texts: list[list[str]] = [[]]
         for node in template.nodes:
             if isinstance(node, ContentNode):
@@ -115,11 +115,13 @@ class Template:
         rendered: list[str] = []
         escape_html = self._template.env.autoescape
         for node, shortcut in self._nodes:
-            # The commonest nodes, links and plain variables, without the library: three quarters of a rendering.
+            # The commonest nodes, links, pixel and plain variables, without the library: three quarters of a rendering.
             if isinstance(shortcut, int):
                 text = _attribute(tracking.click(shortcut))
+            elif shortcut is _PixelNode:
+                text = _pixel(tracking)
             elif (
-                shortcut is not None
+                isinstance(shortcut, str)
                 and (context is None or shortcut not in context.locals)
                 and type(value := variables.get(shortcut)) is str
             ):
@@ -149,10 +151,12 @@ class Template:
         return buffer.getvalue()
 
 
-def _shortcut(node: Node) -> str | int | None:
-    """The name of a variable that is put out as it is, the number of a link, or None for any other node."""
+def _shortcut(node: Node) -> str | int | type[_PixelNode] | None:
+    """The name of a variable that is put out as it is, the number of a link, the pixel, or None for any other node."""
     if isinstance(node, _LinkNode):
         return node.number
+    if isinstance(node, _PixelNode):
+        return _PixelNode
     if isinstance(node, OutputNode) and isinstance(node.expression, FilteredExpression) and not node.expression.filters:
         match node.expression.left:
             case Path(path=[str() as name]):

@@ -211,7 +211,7 @@ def test_tokens_are_found_as_others_write_them() -> None:
 
 
 def test_the_search_for_tokens_ends() -> None:
-    forged = "b+a-" + "a" * 40 + "@x.test "
+    forged = "b+a-" + "a" * 52 + "@x.test "
     assert of_return_path(forged * 4 + return_path(), KEYRING) == MESSAGE
     assert of_return_path(forged * 5 + return_path(), KEYRING) is None
 

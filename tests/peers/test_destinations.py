@@ -12,10 +12,11 @@ import pytest
 from schemas.rules.bounces import BounceClass
 from sinks.smtp.dialer import Dialer, Endpoint
 from sinks.smtp.dialogue import Envelope
+from sinks.smtp.lines import stuffed
 from sinks.smtp.outcome import Accepted, Outcome, Stage
 from sinks.smtp.reach import SinkReach
 from sinks.smtp.results import Attempt, result_of
-from sinks.smtp.session import Session, Timeouts, wire_body
+from sinks.smtp.session import Session, Timeouts
 from sinks.smtp.sources import Source
 from sinks.smtp.state import Kind, Result
 from sinks.smtp.tls import Demand, TlsMode
@@ -96,7 +97,7 @@ async def dialled(peer: Peer) -> AsyncIterator[Session]:
 async def sent(session: Session, recipient: str, content: bytes, *, announced: bool = True) -> Outcome:
     outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     envelope = Envelope(SENDER, recipient, size=len(content) if announced else 0)
-    session.send(envelope, wire_body(content), on_outcome=outcome.set_result)
+    session.send(envelope, stuffed(content), on_outcome=outcome.set_result)
     session.release_dot(envelope)
     async with asyncio.timeout(_LIMIT_S):
         return await outcome

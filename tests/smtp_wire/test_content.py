@@ -34,7 +34,7 @@ def message(
     content: Content, variables: dict[str, object] | None = None, context: RenderContext = CONTEXT
 ) -> EmailMessage:
     headers, body = content.render(variables or {}, context)
-    read = message_from_bytes(headers + b"\r\n" + body, policy=policy.default)
+    read = message_from_bytes(headers + b"\r\n" + body.data, policy=policy.default)
     assert isinstance(read, EmailMessage)
     assert not read.defects
     assert all(not part.defects for part in read.walk())
@@ -70,7 +70,7 @@ def test_a_campaign_mail_as_bytes() -> None:
         "Content-Type: multipart/alternative;\r\n"
         f' boundary="{boundary}"\r\n'
     )
-    assert body.decode() == (
+    assert body.data.decode() == (
         f"--{boundary}\r\n"
         "Content-Type: text/plain; charset=utf-8\r\n"
         "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
@@ -80,7 +80,7 @@ def test_a_campaign_mail_as_bytes() -> None:
         "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
         "<p>Hi=20=\r\nZo=C3=AB=\r\n <a href=3D'=\r\n"
         "https://t.brand.test/c/TOKEN/0?a=3D1&amp;b=3D2=\r\n"
-        "'>x</a></p>\r\n=\r\n"
+        "'>x</a></p>\r\n"
         '<img src=3D"https://t.brand.test/o/TOKEN" width=3D"1" height=3D"1" alt=3D""=\r\n'
         ' style=3D"display:block">=\r\n'
         "\r\n"

@@ -179,12 +179,16 @@ def test_the_longest_line_is_998(length: int, before: bytes) -> None:
         assert mime.has_short_lines(before + b"x" * length + end) == (length <= 998)
 
 
-class TestScan:
+class TestTheLastLook:
     NAMES = (b"From", b"Subject")
     HEADERS = b"From: a@b.test\r\nSubject: x\r\n y\r\n"
 
+    def look(self, headers: bytes, body: bytes) -> None:
+        mime.require_fields(headers, self.NAMES)
+        mime.require_lines("body", body)
+
     def test_the_message_that_was_meant_passes(self) -> None:
-        mime.scan(self.HEADERS, b"Hi\r\n" * 400, self.NAMES)
+        self.look(self.HEADERS, b"Hi\r\n" * 400)
 
     @pytest.mark.parametrize(
         ("headers", "body"),
@@ -198,8 +202,9 @@ class TestScan:
             (HEADERS, b"a\n\rb\r\n"),
             (HEADERS, b"a\0b\r\n"),
             (HEADERS, b"a" * 999 + b"\r\n"),
+            (HEADERS, b"a\r\nb"),
         ],
     )
     def test_any_other_is_stopped(self, headers: bytes, body: bytes) -> None:
         with pytest.raises(mime.MimeError):
-            mime.scan(headers, body, self.NAMES)
+            self.look(headers, body)

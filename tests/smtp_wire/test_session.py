@@ -9,9 +9,10 @@ import pytest
 
 from sinks.smtp.dialer import Dialer, Endpoint
 from sinks.smtp.dialogue import Envelope
+from sinks.smtp.lines import stuffed
 from sinks.smtp.outcome import Accepted, Broken, Cause, InDoubt, Outcome, Refused, Stage
 from sinks.smtp.reach import LiveReach, SinkReach
-from sinks.smtp.session import Session, Timeouts, wire_body
+from sinks.smtp.session import Session, Timeouts
 from sinks.smtp.sources import Source
 from sinks.smtp.tls import Demand, TlsMode
 from tests.smtp_wire.peer import IP, LOOPS, MX, PATIENT, SHORT, Answer, Fault, Peer, certificates, dialled, run, served
@@ -36,7 +37,7 @@ async def sent(session: Session, body: bytes = BODY, to: str = "ann@example.test
     def release() -> None:
         session.release_dot(envelope)
 
-    session.send(envelope, wire_body(body), on_outcome=done.set_result, on_ready=release)
+    session.send(envelope, stuffed(body), on_outcome=done.set_result, on_ready=release)
     return await asyncio.wait_for(done, 20)
 
 
@@ -48,14 +49,14 @@ def test_messages_go_over_one_connection_and_arrive_whole(loop: str, tls: TlsMod
         async with served(Peer(tls=server)) as peer:
             session = await dialled(peer, tls, PATIENT, client)
             assert isinstance(session, Session), session
-            bodies = [BODY, b"." + BODY, b"no end"]
+            bodies = [BODY, b"." + BODY, b"x\r\n"]
             for body in bodies:
                 assert isinstance(await sent(session, body), Accepted)
             assert session.messages_sent == 3
             assert not session.usable  # the peer's LIMITS MAILMAX=3
             session.quit()
             await until_async(lambda: b"QUIT" in peer.commands, what="QUIT")
-            assert peer.messages == [wire_body(body) + b".\r\n" for body in bodies]
+            assert peer.messages == [stuffed(body) + b".\r\n" for body in bodies]
             assert peer.connections == 1
             assert (session.info.tls_version != "") == (tls is not TlsMode.NONE)
             assert session.info.tls_verified == (tls is not TlsMode.NONE)  # the proof is there, so it is taken
@@ -85,7 +86,7 @@ def test_the_dot_waits_for_its_release(loop: str) -> None:
             outcomes: list[Outcome] = []
             ready: list[bool] = []
             envelope = Envelope("b@r.brand.test", "ann@example.test")
-            session.send(envelope, wire_body(BODY), on_outcome=outcomes.append, on_ready=lambda: ready.append(True))
+            session.send(envelope, stuffed(BODY), on_outcome=outcomes.append, on_ready=lambda: ready.append(True))
             await until_async(lambda: ready, what="all but the dot")
             # A reply to something else shows that the peer had time to see a dot, had there been one.
             async with served(Peer()) as other:
@@ -107,10 +108,10 @@ def test_a_late_release_does_not_reach_the_next_message() -> None:
             first, second = (Envelope("b@r.brand.test", "ann@example.test") for _ in range(2))
             outcomes: list[Outcome] = []
             ready: list[bool] = []
-            session.send(first, wire_body(BODY), on_outcome=outcomes.append)
+            session.send(first, stuffed(BODY), on_outcome=outcomes.append)
             session.release_dot(first)
             await until_async(lambda: outcomes, what="the first outcome")
-            session.send(second, wire_body(BODY), on_outcome=outcomes.append, on_ready=lambda: ready.append(True))
+            session.send(second, stuffed(BODY), on_outcome=outcomes.append, on_ready=lambda: ready.append(True))
             assert not session.release_dot(first)
             await until_async(lambda: ready, what="the second message")
             assert not session.release_dot(first)
@@ -145,7 +146,7 @@ def test_a_transaction_has_an_end_though_the_dot_is_never_released(loop: str) ->
         async with served(Peer()) as peer:
             session = await opened(peer, timeouts=Timeouts(transaction=0.3))
             outcomes: list[Outcome] = []
-            session.send(Envelope("b@r.test", "ann@example.test"), wire_body(BODY), on_outcome=outcomes.append)
+            session.send(Envelope("b@r.test", "ann@example.test"), stuffed(BODY), on_outcome=outcomes.append)
             await until_async(lambda: outcomes, what="the outcome")
             assert outcomes == [Broken(Stage.BODY, Cause.TIMEOUT)]
 
@@ -189,7 +190,7 @@ def test_every_stage_of_a_transaction_fails_right(stage: Stage, answer: Answer) 
             session.on_closed = closed.append
             done: list[Outcome] = []
             envelope = Envelope("b@r.brand.test", "ann@example.test")
-            session.send(envelope, wire_body(BODY), on_outcome=done.append)
+            session.send(envelope, stuffed(BODY), on_outcome=done.append)
             if stage is not Stage.BODY:
                 session.release_dot(envelope)
             if stage is Stage.BODY and answer in (Fault.SILENCE, Fault.DRIP):
@@ -381,13 +382,12 @@ class TestOpening:
 @pytest.mark.parametrize(
     ("message", "wire"),
     [
-        (b"", b"\r\n"),
+        (b"", b""),
         (b"a\r\n", b"a\r\n"),
-        (b"a", b"a\r\n"),
-        (b".", b"..\r\n"),
+        (b".\r\n", b"..\r\n"),
         (b".a\r\n.\r\n..b\r\n", b"..a\r\n..\r\n...b\r\n"),
         (b"a.b\r\n", b"a.b\r\n"),
     ],
 )
 def test_dots_are_stuffed(message: bytes, wire: bytes) -> None:
-    assert wire_body(message) == wire
+    assert stuffed(message) == wire

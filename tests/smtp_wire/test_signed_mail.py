@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sinks.smtp.content import compile_content
-from sinks.smtp.dkim import Key, Signer
-from sinks.smtp.session import wire_body
+from sinks.smtp.dkim import Key, Signer, hash_body
 from tests.smtp_wire.test_content import BULK, CONTEXT, HTML
 from tests.smtp_wire.verifiers import OPENDKIM, dkimpy_verdicts, opendkim_verdicts
 
@@ -20,8 +19,8 @@ CONTENT = compile_content("Hallo {{ name }}", HTML, "Hi {{ name }}\n.\n.. dots\n
 
 def arrived(keys: tuple[Key, ...], name: str) -> bytes:
     headers, body = CONTENT.render({"name": name}, replace(CONTEXT, headers=[("X-Order", name)]))
-    fields = Signer(keys).sign(headers, body, domain="brand.test", now=1_795_313_578)
-    wire = b"\r\n" + wire_body(fields + headers + b"\r\n" + body)
+    fields = Signer(keys).sign(headers, hash_body(body.canonical), domain="brand.test", now=1_795_313_578)
+    wire = b"\r\n" + fields + headers + b"\r\n" + body.wire
     return wire.replace(b"\r\n.", b"\r\n")[2:]
 
 
