@@ -10,8 +10,11 @@ import hmac
 from base64 import b32encode
 from functools import lru_cache
 from hashlib import sha1
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 # Drawn once, never to change: every stored id depends on them.
 EVENT_NAMESPACE: Final = UUID("d4ecc65e-4537-4aca-a28f-e7434f987717")
@@ -32,8 +35,8 @@ _MESSAGE_HASH: Final = sha1(MESSAGE_NAMESPACE.bytes, usedforsecurity=False)
 
 def event_id(type: str, cause: str) -> str:
     """UUIDv5 of (type, cause): the same fact has the same id, however often it is written."""
-    digest = _EVENT_HASH.copy()
-    digest.update(_joined(type.encode(), cause.encode()))
+    digest = _hash_of(type).copy()
+    digest.update(cause.encode())
     return _uuid5(digest.hexdigest())
 
 
@@ -101,6 +104,14 @@ def murmur2(data: bytes) -> int:
 @lru_cache(maxsize=65_536)  # sites repeat from message to message; bounded, since domains come from outside
 def _lane_base(pool: str, site: str) -> int:
     return murmur2(f"{pool}/{site}".encode()) & 0x7FFFFFFF
+
+
+@lru_cache(maxsize=256)  # more than there are types
+def _hash_of(type: str) -> _Hash:
+    """What the ids of all events of a type begin with."""
+    digest = _EVENT_HASH.copy()
+    digest.update(_joined(type.encode(), b""))
+    return digest
 
 
 def _joined(first: bytes, second: bytes) -> bytes:

@@ -53,7 +53,7 @@ def owed(command: MessageQueue, state: State) -> tuple[MailEvent, ...]:
 
 def repeat(command: MessageQueue, position: str, now: float) -> MailEvent:
     """A send that was accepted before is on a lane again. `position` is topic:partition:offset."""
-    return messages.MessageDuplicate.from_cause(
+    return messages.MessageDuplicate.from_checked(
         position, occurred_at=datetime.fromtimestamp(now, UTC), position=position, **_common(command)
     )
 
@@ -109,13 +109,13 @@ def _attempt(command: MessageQueue, state: State, result: Result, common: dict[s
         case Kind.UNKNOWN:
             fields["cause"] = result.reason
     model = _ATTEMPTS[result.kind]
-    return model.from_cause(f"{command.message_id}/{state.attempts}", occurred_at=_time(result.at), **fields)
+    return model.from_checked(f"{command.message_id}/{state.attempts}", occurred_at=_time(result.at), **fields)
 
 
 def _held(command: MessageQueue, state: State, result: Result, common: dict[str, Any]) -> MailEvent:
     # The attempt that did not start: several holds before it are one fact.
     number = state.attempts + 1
-    return attempts.AttemptHeld.from_cause(
+    return attempts.AttemptHeld.from_checked(
         f"{command.message_id}/{number}",
         occurred_at=_time(result.at),
         attempt=number,
@@ -146,12 +146,12 @@ def _end(command: MessageQueue, state: State, result: Result, common: dict[str, 
             fields["cancelled_by"] = result.reason
         case Kind.FAILED:
             fields["reason"] = result.reason
-    return _ENDS[result.kind].from_cause(command.message_id, occurred_at=_time(result.at), **fields)
+    return _ENDS[result.kind].from_checked(command.message_id, occurred_at=_time(result.at), **fields)
 
 
 def _bounce(command: MessageQueue, result: Result, common: dict[str, Any]) -> MailEvent:
     # For those who watch bounces only: they need not read a topic with a record per message.
-    return BounceReceived.from_cause(
+    return BounceReceived.from_checked(
         f"{command.message_id}/in_session",
         occurred_at=_time(result.at),
         phase="in_session",
