@@ -93,7 +93,9 @@ def shaping(settings: Settings) -> Shaping:
     from schemas.rules import shaping_file
 
     try:
-        return shaping_file.load(settings.delivery.shaping)
+        return shaping_file.load(
+            settings.delivery.shaping, {name for pool in settings.pools.values() for name in pool.sources}
+        )
     except shaping_file.ShapingError as error:
         raise SettingsError(f"delivery.shaping: {error}") from None
 

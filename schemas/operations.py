@@ -28,17 +28,24 @@ class TallyCounted(Event):
 
 
 class AllowanceDrawn(Event):
-    """`allowance.drawn` on `mail.allowances`: a worker draws so many messages of what a tenant may send.
+    """`allowance.drawn` on `mail.allowances`: a worker draws so many messages of what a tenant, a source or a
+    campaign may send.
 
     The topic has one partition, and its order decides: what is drawn beyond a day's cap is not given, a stretch of a
     rate begins where the one before it ends, and every reader sees that alike.
     """
 
     type: Literal["allowance.drawn"] = "allowance.drawn"
+    selector: Annotated[str, Field(max_length=300)] = ""  # `source:NAME`, `campaign:TENANT/NAME`; empty: the tenant's
     # Less than one would give back what others have used.
-    day: Annotated[int, Field(ge=0)] = 0  # days since 1970-01-01, UTC; 0: of the tenant's rate, from `occurred_at` on
+    day: Annotated[int, Field(ge=0)] = 0  # days since 1970-01-01, UTC; 0: of the rate, from `occurred_at` on
     messages: Annotated[int, Field(ge=1, le=1_000_000)]
     run: str  # of the worker: another after a restart, which does not know what the former has used
+
+    @property
+    def whose(self) -> str:
+        """The selector of the limit that it is drawn from."""
+        return self.selector or f"tenant:{self.tenant}"
 
     @property
     def key(self) -> str:

@@ -21,10 +21,11 @@ from pipeline.settings import Settings
 from schemas.rules import shaping_file
 from schemas.rules.quantities import rate_text, time_text
 from schemas.rules.reply_rules import Amount, ReplyRule, Scope, Trial, trials
-from schemas.rules.shaping import Setting, Shaping
+from schemas.rules.shaping import SENDERS, Setting, Shaping
 from sinks.smtp.overrides import Action, Override
 
-_TENANT = ("tenant", "limit", "value", "from")
+_LIMIT = ("about", "limit", "value", "from")
+Row = tuple[str, ...]
 _OVERRIDE = ("about", "override", "value", "until", "rule")
 
 app = typer.Typer(no_args_is_help=True, help="Limits at mailbox providers, and what their replies set off.")
@@ -37,7 +38,9 @@ def register(program: typer.Typer) -> None:
 
 @app.command()
 def show(
-    domain: Annotated[str, typer.Argument(help="A recipient's domain, or the name of a site.")],
+    domain: Annotated[
+        str, typer.Argument(help="A recipient's domain, a site, or tenant:NAME, source:NAME, campaign:TENANT/NAME.")
+    ],
     dns: Annotated[bool, typer.Option("--dns", help="Ask DNS alone for the site, and Kafka nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -45,17 +48,21 @@ def show(
     settings = loaded()
     with configured():
         shaping = wiring.shaping(settings)
+    limits = [
+        (selector, key, _value(key, each), str(each.place))
+        for selector, table in shaping.spanning.items()
+        for key, each in table.items()
+    ]
+    if domain.partition(":")[0] in SENDERS:
+        said = [] if dns or not settings.kafka.bootstrap else shaping_live.senders(settings, domain)
+        _show_sender(domain, [row for row in limits if row[0] == domain], [_row(each) for each in said], as_json=json)
+        return
     learned, overrides = ("", []) if dns or not settings.kafka.bootstrap else shaping_live.ask(settings, domain)
     named = domain in shaping.providers or domain in shaping.by_site
     site = domain if named else learned or _resolved(settings, shaping, domain)
     force = [row for override in overrides if (row := _in_force(override, site)) is not None]
     ceilings = [(name, _value(name, each), str(each.place)) for name, each in shaping.explain(site).items()]
     rules = [(rule.id, _about(rule), _follows(rule), str(rule.place)) for rule in shaping.rules_at(site)]
-    tenants = [
-        (name, key, _value(key, each), str(each.place))
-        for name, table in shaping.by_tenant.items()
-        for key, each in table.items()
-    ]
     origin = shaping.origins.get(site)
     if json:
         print_json(
@@ -66,7 +73,7 @@ def show(
                 "date": origin.date if origin else "",
                 "ceilings": _named(("ceiling", "value", "from"), ceilings),
                 "rules": _named(("rule", "reply", "sets off", "from"), rules),
-                "tenants": _named(_TENANT, tenants),
+                "limits": _named(_LIMIT, limits),
                 "overrides": _named(_OVERRIDE, force),
             }
         )
@@ -76,8 +83,22 @@ def show(
         typer.echo(f"its figures: {origin.source} ({origin.date})")
     print_rows(("ceiling", "value", "from"), ceilings, as_json=False)
     print_rows(("rule", "reply", "sets off", "from"), rules, as_json=False)
-    if tenants:
-        print_rows(_TENANT, tenants, as_json=False, title="of tenants, to all sites together")
+    _print_limits(limits, force)
+
+
+def _show_sender(selector: str, limits: Sequence[Row], force: Sequence[Row], *, as_json: bool) -> None:
+    """Of a tenant, a source or a campaign."""
+    if as_json:
+        print_json({"selector": selector, "limits": _named(_LIMIT, limits), "overrides": _named(_OVERRIDE, force)})
+        return
+    if not limits:
+        typer.echo(f"{selector} has no limit of its own")
+    _print_limits(limits, force)
+
+
+def _print_limits(limits: Sequence[Row], force: Sequence[Row]) -> None:
+    if limits:
+        print_rows(_LIMIT, limits, as_json=False, title="to all sites together, over all workers")
     if force:
         print_rows(_OVERRIDE, force, as_json=False, title="overrides in force")
 
@@ -106,12 +127,14 @@ def try_rules(
         raise typer.Exit(1)
 
 
-def _in_force(override: Override, site: str) -> tuple[str, str, str, str, str] | None:
+def _in_force(override: Override, site: str) -> Row | None:
     """A row, for an override that is about the site or about all."""
     kind, _, name = override.selector.partition(":")
     at = name.rpartition("/")[2] if kind == "site" else name.partition(">")[2]
-    if at not in ("", site):
-        return None
+    return _row(override) if at in ("", site) else None
+
+
+def _row(override: Override) -> Row:
     match override.action:
         case Action.LIMIT_RATE:
             value = rate_text(override.value)

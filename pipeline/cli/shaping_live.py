@@ -36,6 +36,12 @@ def ask(settings: Settings, domain: str) -> tuple[str, list[Override]]:
         return sites.get(domain) or "", in_force(cluster, settings)
 
 
+def senders(settings: Settings, selector: str) -> list[Override]:
+    """Those in force of a tenant, source or campaign, at whatever site. Raises Failure."""
+    with kafka() as cluster:
+        return [each for each in in_force(cluster, settings) if each.selector.partition(">")[0] == selector]
+
+
 def in_force(cluster: Cluster, settings: Settings) -> list[Override]:
     """Every override that holds now, or is being recovered from. Raises Failure."""
     view = View(cluster, SHAPING, override_of, name="cli")

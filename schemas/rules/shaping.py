@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from schemas.rules.reply_rules import Place, ReplyRule
 
+SENDERS: Final = ("tenant", "source", "campaign")  # whose limits hold at all sites together, over all owners
 Tls = Literal["none", "opportunistic", "required", "verified"]
 STAGES: Final = (
     "connect",
@@ -72,7 +73,7 @@ class Shaping:
     by_site: Mapping[str, Table] = field(default_factory=dict)
     providers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     origins: Mapping[str, Origin] = field(default_factory=dict)  # of the providers' figures
-    by_tenant: Mapping[str, Table] = field(default_factory=dict)  # `daily`, `message_rate`: to all sites together
+    spanning: Mapping[str, Table] = field(default_factory=dict)  # by selector: `daily`, `message_rate`, to all sites
     rules: tuple[ReplyRule, ...] = ()
     version: int = 0  # of the operator's file, else of the shipped one
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 import datetime
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.envelope import Name
 from schemas.rules import patterns, quantities, toml_lines
 from schemas.rules.reply_rules import Amount, Place, ReplyRule, Scope, Verdict, reply_of
-from schemas.rules.shaping import STAGES, Origin, Setting, Shaping, Table, Tls
+from schemas.rules.shaping import SENDERS, STAGES, Origin, Setting, Shaping, Table, Tls
 
 SHIPPED: Final = Path(__file__).with_name("shaping.toml")
 _SIZE_MAX: Final = 2 * 1024 * 1024
@@ -50,6 +50,19 @@ def _not_above_all(amount: Amount) -> Amount:
     return amount
 
 
+_NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
+
+
+def _of_tenant(value: str) -> str:
+    tenant, slash, campaign = value.partition("/")
+    try:
+        if not slash:
+            raise ValueError
+        return f"{_NAME.validate_python(tenant)}/{_NAME.validate_python(campaign)}"
+    except ValueError:
+        raise ValueError('a campaign is named with its tenant: [campaign."acme/spring-2026"]') from None
+
+
 Seconds = Annotated[float, BeforeValidator(quantities.seconds), Field(ge=0.1, le=7 * 86_400)]
 Rate = Annotated[float, BeforeValidator(quantities.per_second), Field(ge=0, le=100_000)]
 Reduced = Annotated[Any, BeforeValidator(lambda value: _not_above_all(_amount(value)))]
@@ -79,7 +92,9 @@ class _Provider(_Ceilings):
     mx: Annotated[tuple[str, ...], Field(max_length=50)] = ()
 
 
-class _Tenant(_Table):
+class _Spanning(_Table):
+    """Limits of a tenant, a source or a campaign, to all sites and over all owners."""
+
     daily: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     message_rate: Rate = 0.0
 
@@ -110,15 +125,26 @@ class _File(_Table):
     default: _Ceilings = _Ceilings()
     provider: dict[Id, _Provider] = {}
     site: dict[Annotated[str, Field(min_length=1, max_length=253)], _Ceilings] = {}
-    tenant: dict[Name, _Tenant] = {}
+    tenant: dict[Name, _Spanning] = {}
+    source: dict[Name, _Spanning] = {}
+    campaign: dict[Annotated[str, AfterValidator(_of_tenant)], _Spanning] = {}
     rule: tuple[_Rule, ...] = ()
 
 
-def load(path: Path | None = None) -> Shaping:
-    """The shipped file, and the operator's over it. Raises ShapingError."""
+def load(path: Path | None = None, sources: Collection[str] | None = None) -> Shaping:
+    """The shipped file, and the operator's over it. `sources`: the only ones that may have limits. Raises
+    ShapingError.
+    """
     if path is None:
         return merged(Shaping(), _text(SHIPPED), "shaping.toml (shipped)")
-    return merged(load(), _text(path), str(path))
+    found = merged(load(), _text(path), str(path))
+    for selector, table in found.spanning.items():
+        kind, _, name = selector.partition(":")
+        if kind == "source" and sources is not None and name not in sources:
+            place = next((each.place for each in table.values()), Place(str(path), 1))
+            # A slip in the name would leave a new address without its limit.
+            raise ShapingError(place.file, place.line, f"{name}: no pool sends from a source of this name")
+    return found
 
 
 def _text(path: Path) -> str:
@@ -151,7 +177,7 @@ def merged(below: Shaping, text: str, name: str) -> Shaping:
         by_site=_over_all(below.by_site, reading.tables("site", given.site)),
         providers=providers,
         origins=origins,
-        by_tenant=_over_all(below.by_tenant, reading.tenants()),
+        spanning=_over_all(below.spanning, reading.spanning()),
         rules=reading.rules(below.rules, providers),
         version=given.version or below.version,
     )
@@ -214,12 +240,14 @@ class _Reading:
                 raise self.error((*path, "timeouts", stage), f"{stage}: no stage; there are {', '.join(STAGES)}")
             yield f"timeouts.{stage}", Setting(value, self._place(*path, "timeouts", stage))
 
-    def tenants(self) -> dict[str, Table]:
+    def spanning(self) -> dict[str, Table]:
+        """By selector, as overrides have them."""
         return {
-            name: {
-                key: Setting(getattr(table, key), self._place("tenant", name, key)) for key in table.model_fields_set
+            f"{kind}:{name}": {
+                key: Setting(getattr(table, key), self._place(kind, name, key)) for key in table.model_fields_set
             }
-            for name, table in self.model.tenant.items()
+            for kind in SENDERS
+            for name, table in getattr(self.model, kind).items()
         }
 
     def suffixes(self, name: str, table: _Provider, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

@@ -70,7 +70,8 @@ class Agent:
         self._facts = Facts(self._publisher, self._threadsafe(self._on_acks))
         self._tallies = Tallies(config.instance)
         sites = Sites(self._knowledge.site, self._publisher)
-        self._shapes = Shapes(config.shaping, config.shaping_file, config.timeouts)
+        named = {source.name for pool in config.pools.values() for source in pool.sources}
+        self._shapes = Shapes(config.shaping, config.shaping_file, config.timeouts, named)
         sharing = Sharing(self._shapes, self._publisher, self._knowledge.draws, config.instance)
         self._steering = Steering(config, self._shapes, self._publisher, sharing, lambda: self._owner)
         rules = rules_of(config, self._knowledge, self._shapes, self._steering, sharing.began, lambda: self._partitions)
@@ -96,6 +97,7 @@ class Agent:
             tracer,
             Alarms(self._publisher, config.instance).tell,
             lambda source, site: self._steering.suspends(source, site, time.time()),
+            lambda source: sharing.spent(source, time.time()),
             self._knowledge.site,
         )
         lanes, group = config.lanes, f"smtp.{config.lanes.group}"

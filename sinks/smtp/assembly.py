@@ -40,16 +40,17 @@ def connections(
     tracer: Tracer,
     tell: Callable[[Alarm], None],
     suspended: Callable[[str, str], bool],
+    spent: Callable[[str], bool],
     learned: Callable[[str], Learned | None],
 ) -> tuple[Connections, dns.Router]:
     """`tell` hears of sources that fail, and that serve again; `suspended`: whether a source leaves a site alone;
-    `learned`: the site of a domain, as far as it is known.
+    `spent`: whether it has no more to send with now; `learned`: the site of a domain, as far as it is known.
     """
     authorities = config.authorities or ssl.create_default_context()
     lookup = dns.Cache(dns.Resolver(config.nameservers, trusted=config.dnssec), time.monotonic)
     sts = StsPolicies(lookup, StsFetcher(lookup, config.reach, authorities), time.monotonic)
     policies = PublishedPolicies(sts, lookup)
-    sources = Sources(config.pools, config.source, time.monotonic, Random(), tell, suspended)
+    sources = Sources(config.pools, config.source, time.monotonic, Random(), tell, suspended, spent)
     caller = Caller(Dialer(config.reach, config.timeouts, authorities), sources, policies)
     router = dns.Router(lookup, Random(), providers=shapes.providers)
 
@@ -70,7 +71,7 @@ def rules_of(
     knowledge: Knowledge,
     shapes: Shapes,
     steering: Steering,
-    began: Callable[[MessageQueue, float], None],
+    began: Callable[[MessageQueue, str, float], None],
     partitions: Callable[[], int],
 ) -> Rules:
     """What the core asks. An owner of lanes that drain answers every message with the place where it belongs now."""
@@ -85,6 +86,8 @@ def rules_of(
         policy=lambda command: Policy.of(command, config.tenants),
         limits=shapes.limits,
         shape=steering.shape,
+        source_until=steering.source_until,
+        sources_until=steering.sources_until,
         scale=config.retry_scale,
         sessions=config.sessions,
         size=lambda record: size_of(record, knowledge.campaign),

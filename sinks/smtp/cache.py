@@ -57,6 +57,7 @@ class Cache:
 
     def want(self, site: Site) -> None:
         """Ask for the bodies of the site's next messages, unless that is done already."""
+        site.ready.lacking = site.ready_urgent.lacking = False
         if site.fetching:
             return
         # At least one, however full: else a full cache of other sites would starve this one.

@@ -164,9 +164,13 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """No message of its tenant at this site before `until`; other tenants go on. Nothing is written of it."""
+    """No message of its tenant at this site before `until`; other tenants go on. Nothing is written of it.
+
+    `apart`: no message with this name before then, and the tenant's others go on too.
+    """
 
     until: float
+    apart: str = ""
 
 
 Verdict = Go | Refuse | Park | Move | Rest
@@ -178,15 +182,19 @@ class Rules:
     """What the core asks while it decides; pure as far as it can see.
 
     `admit` is asked at the moment an attempt starts: suppressions, controls, campaigns; `began` is told when it has
-    started, and nothing else has since it was asked about. `gate` is asked before that, of a lane:
-    where all of it is to be parked, no message is looked at and no connection opened. `reviews`: whether messages of a
+    started, from which source, and nothing else has since it was asked about. Of a lane whose `Shape` is `bounded`,
+    `source_until` and `sources_until` say for how long one of its sources, or all of them, may not be used. `gate` is
+    asked before that, of a lane: where all of it is to be parked, no message is looked at and no connection opened.
+    `reviews`: whether messages of a
     lane are to be looked at before their turn. `limits` are a lane's ceilings, `shape` what overrides leave of them
     now: asked when they run out, and after `Owner.reshape`.
     """
 
     admit: Callable[[MessageQueue, float], Verdict] = lambda command, now: GO
     gate: Callable[[str, float], Park | None] = lambda lane, now: None
-    began: Callable[[MessageQueue, float], None] = lambda command, now: None
+    began: Callable[[MessageQueue, str, float], None] = lambda command, source, now: None
+    source_until: Callable[[str, str, float], float] = lambda lane, source, now: 0.0
+    sources_until: Callable[[str, float], float] = lambda lane, now: 0.0
     reviews: Callable[[str, float], bool] = lambda lane, now: False
     onward: Callable[[MessageQueue], Relaned] = lambda command: Relaned(0, False, command.key, command)  # from `via`
     policy: Callable[[MessageQueue], Policy] = lambda command: Policy()

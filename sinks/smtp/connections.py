@@ -45,7 +45,7 @@ Router = Callable[[str, str], Awaitable[Route | Permanent | Temporary]]
 class Ears(Protocol):
     """Who hears of sessions: the core, behind the agent. Each call ends with what the core says to it being done."""
 
-    def opened(self, session: int) -> None: ...
+    def opened(self, session: int, source: str) -> None: ...
     def open_failed(self, session: int, command: MessageQueue, result: Result, *, rest: bool) -> None: ...
     def misplaced(self, session: int, command: MessageQueue, route: Route) -> bool: ...
     def ready(self, session: int) -> None: ...
@@ -172,7 +172,7 @@ class Connections:
         session.on_closed = lambda _: self._lost(link)
         if self._tracer is not None:
             self._tracer.note(link.command, self._session_id(link), opening_of(session.info), session.info)
-        self._ears.opened(link.number)
+        self._ears.opened(link.number, session.info.source)
 
     def _failed(self, link: Link, result: Result, *, rest: bool) -> None:
         link.opening = None

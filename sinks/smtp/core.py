@@ -182,8 +182,10 @@ class Owner:
 
     # Sessions
 
-    def opened(self, number: int, now: float) -> None:
+    def opened(self, number: int, now: float, source: str = "") -> None:
+        """`source`: the name of what it leaves from, where it has one."""
         if (session := self._dispatch.sessions.get(number)) is not None and session.stage is Stage.OPENING:
+            session.source = source
             self._dispatch.opened(session, now)
 
     def open_failed(self, number: int, result: Result, now: float, *, rest: bool = True) -> None:

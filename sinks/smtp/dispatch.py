@@ -36,6 +36,7 @@ from sinks.smtp.verdicts import Verdicts
 DOT_WITHIN: Final = 10.0  # seconds of CLOCK_BOOTTIME from the commit; less than the group's session time-out
 _PER_OPENING: Final = 4  # messages that wait for a connection under way before another is opened
 _BURST: Final = 0.1  # seconds by which a rate may run ahead: ticks are not exact
+_SOON_S: Final = 5.0  # for which a session waits whose source may not be used, before another takes its place
 _PER_FAILURE: Final = 600.0  # seconds after which a silent site's failures are forgotten
 
 
@@ -99,7 +100,9 @@ class Dispatch:
                 continue
             verdict = self.verdicts.of(entry, now)
             if isinstance(verdict, Rest):
-                turns.rest(verdict.until)
+                turns.rest(verdict.until, verdict.apart)
+                if verdict.apart and self._cache.full:
+                    self._cache.free(entry)
                 continue
             if not isinstance(verdict, Go):
                 turns.pop()
@@ -112,12 +115,17 @@ class Dispatch:
                 continue
             if not self._paced(site, now):
                 return
-            session = self._unidle(site) if site.idle else self._open(site, entry, now)
+            if site.bounded:
+                session = self._allowed(site, entry, now)
+            else:
+                session = self._unidle(site) if site.idle else self._open(site, entry, now)
             if session is None:
                 return
             turns.pop()
             session.room = self._room.take(size, site.lane)
             self._assign(session, entry, now)
+            if site.ready_urgent.lacking or site.ready.lacking:
+                self._cache.want(site)  # else who was passed over would wait for all others
 
     def _next(self, site: Site, now: float) -> tuple[Turns, Entry | None]:
         """The message that is to go, if its body is here: urgent ones first, else tenants in turn."""
@@ -142,6 +150,7 @@ class Dispatch:
         """What overrides leave of the ceilings. Connections beyond it close as soon as they are idle."""
         shape = self._rules.shape(site.lane, self._rules.limits(site.lane), now)
         site.limits, site.held_until, site.shape_at = shape.limits, shape.suspended_until, shape.again_at
+        site.bounded = shape.bounded
         while site.idle and len(site.sessions) > site.limits.connections:
             self._close(site.idle[0])
 
@@ -150,6 +159,8 @@ class Dispatch:
         for partition in partitions:
             for site in list(partition.sites.values()):
                 site.shape_at = 0.0
+                site.ready.wake()
+                site.ready_urgent.wake()
                 self.pump(site, now)
 
     def _wake_at(self, site: Site, at: float) -> None:
@@ -160,8 +171,28 @@ class Dispatch:
 
     # Connections
 
-    def _unidle(self, site: Site) -> Session:
-        session = site.idle.pop()
+    def _allowed(self, site: Site, entry: Entry, now: float) -> Session | None:
+        """A session from a source that may be used now, idle or opened; None: the site waits for one."""
+        until: dict[Session, float] = {}
+        for place in range(len(site.idle) - 1, -1, -1):
+            session = site.idle[place]
+            until[session] = self._rules.source_until(site.lane, session.source, now)
+            if until[session] <= now:
+                return self._unidle(site, place)
+        if (at := self._rules.sources_until(site.lane, now)) > now:
+            self._wake_at(site, at)
+            return None
+        if until and len(site.sessions) >= site.limits.connections:
+            # Another source may be used, and has no place. One that will be of use again soon is waited for.
+            session, at = max(until.items(), key=lambda each: each[1])
+            if at < now + _SOON_S:
+                self._wake_at(site, min(until.values()))
+                return None
+            self._close(session)
+        return self._open(site, entry, now)
+
+    def _unidle(self, site: Site, place: int = -1) -> Session:
+        session = site.idle.pop(place)
         del self._idle[session.number]
         return session
 
@@ -219,7 +250,7 @@ class Dispatch:
 
     def _start(self, session: Session, entry: Entry, now: float) -> None:
         assert entry.body is not None
-        self._rules.began(entry.body.command, now)
+        self._rules.began(entry.body.command, session.source, now)
         session.stage = Stage.TRANSFER
         session.sent += 1
         self._out.append(Start(session.number, entry.attempts, entry.body))
@@ -232,6 +263,9 @@ class Dispatch:
             if session.site.shape_at <= now:
                 self._shape(session.site, now)
             closed = session.site.held_until > now or self._rules.gate(session.site.lane, now) is not None
+            closed = closed or (
+                session.site.bounded and self._rules.source_until(session.site.lane, session.source, now) > now
+            )
             if self.running and not closed and isinstance(self.verdicts.of(entry, now), Go):
                 self._start(session, entry, now)
             else:

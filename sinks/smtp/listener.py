@@ -38,8 +38,8 @@ class Listener:
         self._partitions = partitions
         self._after = after
 
-    def opened(self, session: int) -> None:
-        self._owner.opened(session, time.time())
+    def opened(self, session: int, source: str) -> None:
+        self._owner.opened(session, time.time(), source)
         self._after()
 
     def open_failed(self, session: int, command: MessageQueue, result: Result, *, rest: bool) -> None:

@@ -1,4 +1,4 @@
-"""How fast a tenant may send, over all owners together. Pure.
+"""How fast a tenant, a source or a campaign may send, over all owners together. Pure.
 
 As with allowances.py nobody deals it out: an owner that needs some draws a stretch of the rate's time line, and the
 order of the draws on `mail.allowances` says whose stretch comes when. A stretch begins where the one before it ends, or
@@ -42,19 +42,19 @@ class _Line:
 
 
 class Paces:
-    """`run`: this owner's, of this start. `rate`: of a tenant, messages a second; 0: none."""
+    """`run`: this owner's, of this start. `rate`: of a selector, messages a second; 0: none."""
 
     def __init__(self, run: str, rate: Callable[[str], float]) -> None:
         self._run = run
         self._rate = rate
         self._lines: dict[str, _Line] = {}
 
-    def ask(self, tenant: str, now: float) -> Answer:
+    def ask(self, selector: str, now: float) -> Answer:
         """May one more start? `Answer.draw` may come with either answer."""
-        rate = self._rate(tenant)
+        rate = self._rate(selector)
         if not rate:
             return Answer()
-        line = self._lines.setdefault(tenant, _Line())
+        line = self._lines.setdefault(selector, _Line())
         most = max(1, round(rate * _STRETCH_S))
         while line.mine and (line.mine[0].left <= 0 or line.mine[0].ends + _STRETCH_S < now):
             over = line.mine.popleft()
@@ -63,24 +63,24 @@ class Paces:
         draw = None
         if sum(each.left for each in line.mine) <= line.wants // 2 and now >= line.waits_until:
             line.waits_until = now + _PATIENCE_S
-            draw = Draw(tenant, 0, line.wants, self._run, now)
+            draw = Draw(selector, 0, line.wants, self._run, now)
         if not line.mine:
             return Answer(now + LOOK_S, draw)
         next_at = line.mine[0].next_at
         return Answer(next_at if next_at > now + _EARLY_S else 0.0, draw)
 
-    def began(self, tenant: str, now: float) -> None:
-        line, rate = self._lines.get(tenant), self._rate(tenant)
+    def began(self, selector: str, now: float) -> None:
+        line, rate = self._lines.get(selector), self._rate(selector)
         if line is not None and line.mine and rate:
             line.mine[0].left -= 1
             line.mine[0].next_at += 1.0 / rate
 
     def heard(self, draw: Draw, now: float) -> bool:
         """A record of the topic, in its order. True when there is something to start with, now or soon."""
-        rate = self._rate(draw.tenant)
+        rate = self._rate(draw.selector)
         if not rate:
             return False
-        line = self._lines.setdefault(draw.tenant, _Line())
+        line = self._lines.setdefault(draw.selector, _Line())
         begins = max(line.tat, min(draw.at, now + _AHEAD_MAX_S))
         line.tat = begins + draw.messages / rate
         if draw.run != self._run:

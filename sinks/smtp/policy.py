@@ -67,11 +67,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What holds for a site at a moment, and when to ask again."""
+    """What holds for a site at a moment, and when to ask again. `bounded`: not each source may always be used."""
 
     limits: Limits
     suspended_until: float = 0.0
     again_at: float = inf
+    bounded: bool = False
 
 
 def retry_wait(stream: Stream, attempts: int, key: bytes, scale: float = 1.0) -> float:

@@ -114,12 +114,13 @@ class Stage(Enum):
 
 
 class Session:
-    __slots__ = ("committed", "entry", "idle_since", "number", "room", "sent", "site", "stage")
+    __slots__ = ("committed", "entry", "idle_since", "number", "room", "sent", "site", "source", "stage")
 
     def __init__(self, number: int, site: Site) -> None:
         self.number = number
         self.site = site
         self.stage = Stage.OPENING
+        self.source = ""  # what it leaves from, by name; known when it is open
         self.entry: Entry | None = None
         self.committed: float | None = None  # BOOTTIME at which the commit of its entry's `sending` began
         self.sent = 0
@@ -131,8 +132,8 @@ class Site:
     """One lane: a destination's queue within a partition, its sessions and its limits."""
 
     __slots__ = (
-        "connect_tat", "failures", "fetching", "held_until", "hungry", "idle", "lane", "limits", "opening", "parked",
-        "partition", "ready", "ready_urgent", "sessions", "shape_at", "suspended_until", "tat", "wake_at",
+        "bounded", "connect_tat", "failures", "fetching", "held_until", "hungry", "idle", "lane", "limits", "opening",
+        "parked", "partition", "ready", "ready_urgent", "sessions", "shape_at", "suspended_until", "tat", "wake_at",
     )  # fmt: skip
 
     def __init__(
@@ -149,6 +150,7 @@ class Site:
         self.failures = 0
         self.suspended_until = 0.0  # it rests after a failure
         self.held_until = 0.0  # it is suspended by an override
+        self.bounded = False  # by what its sources may send
         self.shape_at = 0.0  # when to ask what overrides leave of the limits
         self.tat = 0.0  # theoretical arrival time of the next message (GCRA)
         self.connect_tat = 0.0  # of the next connection

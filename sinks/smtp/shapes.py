@@ -6,7 +6,7 @@ A file that cannot be used is logged with its line, and the shaping in force sta
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -16,7 +16,7 @@ import structlog
 from schemas import ids
 from schemas.rules import shaping_file
 from schemas.rules.reply_rules import ReplyRule
-from schemas.rules.shaping import Ceilings, Shaping
+from schemas.rules.shaping import Ceilings, Shaping, Table
 from sinks.smtp.policy import Limits
 from sinks.smtp.routing import Providers
 from sinks.smtp.session import Timeouts
@@ -38,11 +38,20 @@ class Manner:
 
 
 class Shapes:
-    def __init__(self, shaping: Shaping, path: Path | None = None, timeouts: Timeouts | None = None) -> None:
-        """`path`: the operator's file, which `shaping` was made of. `timeouts`: where that says nothing."""
+    def __init__(
+        self,
+        shaping: Shaping,
+        path: Path | None = None,
+        timeouts: Timeouts | None = None,
+        sources: Collection[str] | None = None,
+    ) -> None:
+        """`path`: the operator's file, which `shaping` was made of. `timeouts`: where that says nothing. `sources`:
+        those that it may limit, by name.
+        """
         self.shaping = shaping
         self.providers: Providers = {**shaping.providers}
         self._path = path
+        self._sources = sources
         self._seen = _stamp(path)
         self._ceilings: dict[str, Ceilings] = {}
         self._timeouts = timeouts or Timeouts()
@@ -66,17 +75,18 @@ class Shapes:
         return ids.shard(message_id, self.at(site).shards)
 
     @property
-    def limits_tenants(self) -> bool:
-        return bool(self.shaping.by_tenant)
+    def spans(self) -> Mapping[str, Table]:
+        """Limits over all workers, by selector."""
+        return self.shaping.spanning
 
-    def daily(self, tenant: str) -> int:
+    def daily(self, selector: str) -> int:
         """Messages a day, over all workers; 0: as many as there are."""
-        found = self.shaping.by_tenant.get(tenant, {}).get("daily")
+        found = self.spans.get(selector, {}).get("daily")
         return int(found.value) if found is not None else 0
 
-    def pace(self, tenant: str) -> float:
+    def pace(self, selector: str) -> float:
         """Messages a second, over all workers; 0: as fast as sites allow."""
-        found = self.shaping.by_tenant.get(tenant, {}).get("message_rate")
+        found = self.spans.get(selector, {}).get("message_rate")
         return float(found.value) if found is not None else 0.0
 
     def manner(self, site: str) -> Manner:
@@ -95,7 +105,7 @@ class Shapes:
             return False
         self._seen = stamp
         try:
-            shaping = shaping_file.load(self._path)
+            shaping = shaping_file.load(self._path, self._sources)
         except shaping_file.ShapingError as error:
             log.error("shaping_refused", file=error.file, line=error.line, reason=error.reason)
             return False

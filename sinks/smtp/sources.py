@@ -72,7 +72,8 @@ class _Out:
 class Sources:
     """`fallback` serves pools that are not configured here: mail of a pool that was removed must not wait for ever.
 
-    `suspended`: whether a source, by its name, is to leave a site alone.
+    `suspended`: whether a source, by its name, is to leave a site alone; `spent`: whether it has used up for now what
+    it may send.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Sources:
         rng: Random,
         tell: Callable[[Alarm], None],
         suspended: Callable[[str, str], bool],
+        spent: Callable[[str], bool] = lambda source: False,
     ) -> None:
         self._pools = pools
         self._fallback = Pool((fallback,))
@@ -90,6 +92,7 @@ class Sources:
         self._rng = rng
         self._tell = tell
         self.suspended = suspended
+        self.spent = spent
         self._out: dict[str, _Out] = {}
 
     def policy(self, pool: str) -> IpPolicy:
@@ -103,9 +106,11 @@ class Sources:
             for source in self._pools.get(pool, self._fallback).sources
             if provider not in source.not_for
             and not self.suspended(source.name, site)
-            and ((out := self._out.get(source.name)) is None or out.until <= now)
             and any(map(source.reaches, ips))
         ]
+        # When all have used up theirs, as the last may have meanwhile, the session waits for more.
+        fit = [source for source in fit if not self.spent(source.name)] or fit
+        fit = [source for source in fit if (out := self._out.get(source.name)) is None or out.until <= now]
         return self._rng.choices(fit, [source.weight for source in fit])[0] if fit else None
 
     def failed(self, source: Source, reason: str) -> None:

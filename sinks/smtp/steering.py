@@ -57,7 +57,7 @@ class Steering:
         self._worker = config.instance
         self._overrides = Overrides(config.retry_scale)
         self._automation = Automation(shapes.rules_at, self._overrides, scale=config.retry_scale)
-        self._named = {name: [each.name for each in pool.sources if each.name] for name, pool in config.pools.items()}
+        self._named = {name: [each for each in pool.sources if each.name] for name, pool in config.pools.items()}
         self._source = ""  # where the system chooses the address: that of the last session
 
     # What the core asks
@@ -66,10 +66,27 @@ class Steering:
         shape = self._overrides.shape(lane, limits, now)
         shape = replace(shape, limits=self._shapes.dealt(lane, shape.limits))
         # While one of the pool's sources may serve the site, the others are passed over, and nothing waits.
-        names, site = self._named.get(lane.partition("/")[0]) or [self._source], site_of(lane)
-        if until := min(self._overrides.source_until(name, site, now) for name in names):
+        names, site = self._sources(lane), site_of(lane)
+        suspended = [self._overrides.source_until(name, site, now) for name in names]
+        if until := min(suspended):
             return Shape(shape.limits, max(shape.suspended_until, until), min(shape.again_at, until))
+        if any(suspended) or any(map(self._sharing.limits, names)):
+            return replace(shape, again_at=min([shape.again_at, *filter(None, suspended)]), bounded=True)
         return shape
+
+    def _sources(self, lane: str) -> list[str]:
+        """By name, those that may serve the lane; of a pool without names, what was used last."""
+        site = site_of(lane)
+        named = [each.name for each in self._named.get(lane.partition("/")[0], ()) if site not in each.not_for]
+        return named or [self._source]
+
+    def source_until(self, lane: str, source: str, now: float) -> float:
+        """Until when nothing may leave from the source to the lane's site; 0: it may now."""
+        return self._overrides.source_until(source, site_of(lane), now) or self._sharing.source_until(source, now)
+
+    def sources_until(self, lane: str, now: float) -> float:
+        """The same of all that may serve it: until the first may."""
+        return min(self.source_until(lane, name, now) for name in self._sources(lane))
 
     def suspends(self, source: str, site: str, now: float) -> bool:
         """Whether nothing may leave from the source to the site."""

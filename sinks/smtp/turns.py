@@ -3,7 +3,9 @@
 Shreedhar and Varghese, "Efficient fair queuing using deficit round robin", 1995. A turn is worth `_QUANTUM` for each
 unit of the tenant's weight, a message costs one and another for each 64 KiB; no message costs more than a quantum, so
 finding the next one takes a look at each tenant at most twice. Within a tenant: by priority, then in order of arrival;
-what has a low one may wait for as long as its tenant has other mail. A tenant alone has every turn.
+what has a low one may wait for as long as its tenant has other mail. A tenant alone has every turn. What has to wait
+for a reason of its own, as a campaign above its rate, is set apart: it has turns of its own from then on, and its
+tenant's other mail passes it.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ _RANKS: Final = (1, 0, 2, 1)  # by a priority's number in states: which goes fir
 
 
 class _Tenant:
-    """`entries` are those of the highest priority that waits, the others are `behind`, by rank."""
+    """`entries` are those of the highest priority that waits, the others are `behind`, by rank. `key`: the tenant's
+    number, or the name under which a part of its mail is set apart.
+    """
 
-    __slots__ = ("behind", "credit", "entries", "rank", "rests_until", "worth")
+    __slots__ = ("behind", "credit", "entries", "key", "rank", "rests_until", "worth")
 
-    def __init__(self, worth: int, rank: int) -> None:
+    def __init__(self, key: int | str, worth: int, rank: int) -> None:
+        self.key = key
         self.rests_until = 0.0
         self.worth = worth
         self.credit = worth
@@ -61,14 +66,15 @@ class _Tenant:
 class Turns:
     """Messages that may go now, of one site and urgency."""
 
-    __slots__ = ("_length", "_ring", "_tenants", "_weight")
+    __slots__ = ("_length", "_ring", "_tenants", "_weight", "lacking")
 
     def __init__(self, weight: Callable[[int], int]) -> None:
         """`weight` of a tenant, by its number in states: at least 1."""
         self._weight = weight
-        self._tenants: dict[int, _Tenant] = {}
+        self._tenants: dict[int | str, _Tenant] = {}
         self._ring: deque[_Tenant] = deque()  # the one whose turn it is comes first
         self._length = 0
+        self.lacking = False  # somebody was passed over whose body is not here
 
     def __len__(self) -> int:
         return self._length
@@ -96,11 +102,14 @@ class Turns:
 
     def _of(self, entry: Entry) -> deque[Entry]:
         number, rank = entry.turn >> 2, _RANKS[entry.turn & 3]
-        tenant = self._tenants.get(number)
-        if tenant is None:
-            tenant = self._tenants[number] = _Tenant(_QUANTUM * self._weight(number), rank)
-            self._ring.append(tenant)
-        return tenant.of(rank)
+        return self._row(number, number, rank).of(rank)
+
+    def _row(self, key: int | str, number: int, rank: int) -> _Tenant:
+        row = self._tenants.get(key)
+        if row is None:
+            row = self._tenants[key] = _Tenant(key, _QUANTUM * self._weight(number), rank)
+            self._ring.append(row)
+        return row
 
     def head(self, now: float) -> Entry | None:
         """The message whose turn it is; None when none has its body here: a body on its way holds nobody else up, nor
@@ -119,12 +128,27 @@ class Turns:
                 if _cost(entry) <= tenant.credit:
                     return entry
                 tenant.credit += tenant.worth
+            else:
+                self.lacking = True
             ring.rotate(-1)
         return None
 
-    def rest(self, until: float) -> None:
-        """The tenant of `head()` may not go on before."""
-        self._ring[0].rests_until = until
+    def rest(self, until: float, apart: str = "") -> None:
+        """The tenant of `head()` may not go on before. With `apart` only the message itself, and what has been set
+        apart under this name.
+        """
+        row = self._ring[0]
+        if apart and row.key != apart:
+            entry = self._shift()
+            number, rank = entry.turn >> 2, _RANKS[entry.turn & 3]
+            row = self._row(apart, number, rank)
+            row.of(rank).append(entry)
+        row.rests_until = until
+
+    def wake(self) -> None:
+        """Nobody rests any longer: why they did may have changed."""
+        for row in self._ring:
+            row.rests_until = 0.0
 
     def rested_at(self, now: float) -> float:
         """When the first of those that rest may go on."""
@@ -133,14 +157,19 @@ class Turns:
     def pop(self) -> None:
         """Take `head()` away."""
         tenant = self._ring[0]
-        entry = tenant.entries.popleft()
+        entry = self._shift()
         self._length -= 1
         if entry.phase is Phase.QUEUED:
             tenant.credit -= _cost(entry)
+
+    def _shift(self) -> Entry:
+        tenant = self._ring[0]
+        entry = tenant.entries.popleft()
         if not tenant.entries and not tenant.next():
             # What it has saved is lost: else whoever comes seldom could send it all at once.
             self._ring.popleft()
-            del self._tenants[entry.tenant]
+            del self._tenants[tenant.key]
+        return entry
 
 
 def _cost(entry: Entry) -> int:

@@ -27,9 +27,11 @@ def mine(tmp_path: Path) -> Path:
     path = tmp_path / "mine.toml"
     path.write_text(
         '[provider.yahoo]\nconnections = 3\n\n[provider.here]\nmx = [".a.test"]\n\n'
-        f"{RULE}\n[tenant.acme]\ndaily = 500\n"
+        f"{RULE}\n[tenant.acme]\ndaily = 500\n\n[source.a1]\nmessage_rate = 5\n"
     )
-    (tmp_path / "mailriver.toml").write_text(f'[delivery]\nshaping = "{path}"\n')
+    (tmp_path / "mailriver.toml").write_text(
+        f'[sources.a1]\nipv4 = "192.0.2.1"\n[pools.default]\nsources = ["a1"]\n[delivery]\nshaping = "{path}"\n'
+    )
     return path
 
 
@@ -44,10 +46,26 @@ def test_a_provider_is_shown_with_the_line_of_each_value(cli: Cli, mine: Path) -
     assert rules["mine"]["from"] == f"{mine}:7"
     assert rules["yahoo.complaints"]["sets off"] == "suspend the site for 2 h"
     assert "google.unusual_rate" not in rules
-    assert shown["tenants"] == [{"tenant": "acme", "limit": "daily", "value": "500", "from": f"{mine}:17"}]
+    assert shown["limits"] == [
+        {"about": "tenant:acme", "limit": "daily", "value": "500", "from": f"{mine}:17"},
+        {"about": "source:a1", "limit": "message_rate", "value": "5/s", "from": f"{mine}:20"},
+    ]
     table = cli("shaping", "show", "yahoo").out
     assert f"{mine}:2" in table
     assert "messages 10/min for 30 min after 3 within 1 h" in table
+
+
+def test_a_sender_is_shown_with_its_limits(cli: Cli, mine: Path) -> None:
+    shown = cli("shaping", "show", "source:a1", "--json").json
+    assert shown["limits"] == [{"about": "source:a1", "limit": "message_rate", "value": "5/s", "from": f"{mine}:20"}]
+    assert "campaign:acme/spring has no limit of its own" in cli("shaping", "show", "campaign:acme/spring").out
+
+
+def test_a_source_that_no_pool_has_is_refused_with_its_line(cli: Cli, mine: Path) -> None:
+    mine.write_text("[source.a11]\ndaily = 50\n")
+    shown = cli("shaping", "show", "yahoo")
+    assert shown.status == 2
+    assert f"{mine}:2: a11: no pool sends from a source of this name" in shown.err
 
 
 def test_a_domain_is_resolved(cli: Cli, mine: Path, tmp_path: Path) -> None:

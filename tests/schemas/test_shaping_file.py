@@ -61,9 +61,17 @@ def test_layers_the_most_particular_word_holds_and_knows_its_line() -> None:
     assert places["connections"].startswith("shaping.toml (shipped):")
 
 
-def test_tenants_have_a_cap_a_day_and_a_rate() -> None:
-    shaping = over_shipped('[tenant.acme]\ndaily = 50_000\n\nmessage_rate = "60/min"\n')
-    assert {name: (each.value, str(each.place)) for name, each in shaping.by_tenant["acme"].items()} == {
+@pytest.mark.parametrize(
+    ("table", "selector"),
+    [
+        ("tenant.acme", "tenant:acme"),
+        ("source.warm-1", "source:warm-1"),
+        ('campaign."acme/spring-2026"', "campaign:acme/spring-2026"),
+    ],
+)
+def test_senders_have_a_cap_a_day_and_a_rate(table: str, selector: str) -> None:
+    shaping = over_shipped(f'[{table}]\ndaily = 50_000\n\nmessage_rate = "60/min"\n')
+    assert {name: (each.value, str(each.place)) for name, each in shaping.spanning[selector].items()} == {
         "daily": (50_000, "mine.toml:2"),
         "message_rate": (1.0, "mine.toml:4"),
     }
@@ -130,6 +138,10 @@ def test_what_a_rule_says() -> None:
         ('[[rule]]\nid = "mine"\noff = true', 2, "no rule of the shipped file"),
         ("[tenant.acme]\ndaily = -1", 2, "greater than or equal to 0"),
         ("[tenant.acme]\nconnections = 5", 2, "is not known here"),
+        ("[source.a]\ndaily = 5\nmessage_rate = -1", 3, "greater than or equal to 0"),
+        ('[source."a b"]\ndaily = 5', 1, "pattern"),
+        ("[campaign.spring]\ndaily = 5", 1, "named with its tenant"),
+        ('[campaign."acme/spring/2"]\ndaily = 5', 1, "named with its tenant"),
         ("[sites.x]\nconnections = 1", 1, "is not known here"),
     ],
 )
@@ -188,7 +200,8 @@ def test_the_page_shows_a_file_that_can_be_used() -> None:
     page = (Path(__file__).parents[2] / "docs" / "shaping.md").read_text()
     blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     shaping = over_shipped(f"{blocks[1]}\n{blocks[2]}")
-    assert shaping.by_tenant["acme"]["daily"].value == 50_000
+    assert shaping.spanning["tenant:acme"]["daily"].value == 50_000
+    assert set(shaping.spanning) == {"tenant:acme", "source:warm-1", "campaign:acme/spring-2026"}
     assert [trial for trial in trials(shaping.rules) if not trial.passed] == []
     assert shaping.providers["examplemail"] == (".mx.examplemail.example",)
     assert f"{len(SHIPPED.providers)} of them" in page

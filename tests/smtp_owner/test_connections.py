@@ -102,8 +102,9 @@ class Heard:
     said: list[str] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
 
-    def opened(self, session: int) -> None:
+    def opened(self, session: int, source: str) -> None:
         self.said.append("opened")
+        self.source = source
 
     def open_failed(self, session: int, command: MessageQueue, result: Result, *, rest: bool) -> None:
         self.said.append(f"open_failed {rest}")

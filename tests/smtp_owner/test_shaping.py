@@ -105,7 +105,7 @@ def test_a_tenant_that_rests_leaves_the_site_to_others() -> None:
     def admit(command: MessageQueue, now: float) -> Verdict:
         return Rest(START + 30.0) if command.tenant == "slow" and now < START + 30.0 else GO
 
-    world = World(rules=Rules(admit=admit, began=lambda command, now: begun.append(command.tenant)))
+    world = World(rules=Rules(admit=admit, began=lambda command, source, now: begun.append(command.tenant)))
     for number in range(4):
         world.add(f"s{number}", tenant="slow")
         world.add(f"q{number}", tenant="quick")
@@ -124,7 +124,7 @@ def test_a_tenant_whose_allowance_is_gone_as_its_connection_opens_is_not_begun()
     def admit(command: MessageQueue, now: float) -> Verdict:
         return GO if left[0] > 0 else Rest(START + 60.0)
 
-    def began(command: MessageQueue, now: float) -> None:
+    def began(command: MessageQueue, source: str, now: float) -> None:
         left[0] -= 1
 
     world = World(rules=Rules(admit=admit, began=began))

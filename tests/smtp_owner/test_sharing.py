@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from schemas import ids
+from schemas.attempts import AttemptDelivered
 from schemas.codec import encode
 from schemas.operations import AllowanceDrawn
 from schemas.rules.shaping import Shaping
 from schemas.rules.shaping_file import merged
 from sinks.smtp.sharing import Heard
+from sinks.smtp.sources import Pool, Source
 from tests.smtp_owner.internet import Internet
 from tests.smtp_owner.stage import Worker, command, config, ends, facts, queue
 from tests.waiting import wait_until
 from topics.kafka import Cluster
 from topics.publisher import Publisher
 from topics.record import Record
-from topics.registry import ALLOWANCES
+from topics.registry import ALLOWANCES, ATTEMPTS
 
 DOMAINS = [f"{name}.test" for name in "abcdefgh"]
+
+
+def pool(*names: str) -> dict[str, Pool]:
+    return {"default": Pool(tuple(Source("mta.brand.test", name) for name in names))}
 
 
 def test_a_draw_is_heard_once_and_nonsense_never() -> None:
@@ -67,3 +74,22 @@ def test_all_owners_together_send_what_is_allowed_and_no_more(
     assert len([name for name in world.recipients if name.startswith("m")]) == messages
     drawn = [event for event in facts(cluster, ALLOWANCES) if isinstance(event, AllowanceDrawn)]
     assert {event.tenant for event in drawn} == {"default"}
+
+
+@pytest.mark.stack
+def test_a_source_at_its_cap_over_all_owners_leaves_the_mail_to_its_pools_other(
+    cluster: Cluster, world: Internet, publisher: Publisher
+) -> None:
+    shaping = merged(Shaping(), "[source.warm]\ndaily = 3\n[default]\nmessages_per_connection = 1\n", "mine.toml")
+    both = {"shaping": shaping, "pools": pool("warm", "old")}
+    one = Worker(config(cluster, world, instance="1", **both))
+    two = Worker(config(cluster, world, instance="2", **both))
+    with one, two:
+        agents = [worker.agent for worker in (one, two) if worker.agent is not None]
+        wait_until(lambda: [len(agent.partitions) for agent in agents] == [1, 1], timeout=60, what="a share for each")
+        queue(publisher, *(command(f"m{number}", domain=DOMAINS[number % 8]) for number in range(60)))
+        wait_until(lambda: len(ends(cluster)) == 60, timeout=60, what="all mail")
+    sent = Counter(event.source for event in facts(cluster, ATTEMPTS) if isinstance(event, AttemptDelivered))
+    assert (sent.total(), 1 <= sent["warm"] <= 3) == (60, True), sent
+    drawn = [event for event in facts(cluster, ALLOWANCES) if isinstance(event, AllowanceDrawn)]
+    assert {event.whose for event in drawn} == {"source:warm"}

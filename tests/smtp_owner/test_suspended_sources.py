@@ -10,7 +10,7 @@ from sinks.smtp.overrides import Action, Override
 from sinks.smtp.policy import Limits
 from sinks.smtp.reach import SinkReach
 from sinks.smtp.shapes import Shapes
-from sinks.smtp.sharing import Sharing
+from sinks.smtp.sharing import Heard, Sharing
 from sinks.smtp.sources import Pool, Source
 from sinks.smtp.steering import Steering
 from tests.smtp_owner.stage import KEYRING
@@ -32,7 +32,8 @@ def steering(*suspended: str) -> Steering:
         source=Source("mta.test"),
         pools=TWO,
     )
-    steering = Steering(base, Shapes(base.shaping), cast(Publisher, None), cast(Sharing, None), Owner)
+    shapes, nobody = Shapes(base.shaping), cast(Publisher, None)
+    steering = Steering(base, shapes, nobody, Sharing(shapes, nobody, Heard(), "1"), Owner)
     for n, name in enumerate(suspended):
         steering.hear(Override(f"source:{name}", Action.SUSPEND, 0.0, NOW - 1, NOW + 60 + n), NOW)
     return steering

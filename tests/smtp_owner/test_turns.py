@@ -80,6 +80,37 @@ def test_a_tenant_that_rests_holds_nobody_up() -> None:
     assert turns.rested_at(10.0) == inf
 
 
+def test_what_is_set_apart_holds_none_of_its_tenants_mail_up() -> None:
+    turns = Turns(lambda tenant: 1)
+    entries = [entry(1, number) for number in range(6)]
+    for each in entries:
+        turns.push(each)
+    went = []
+    while (head := turns.head(0.0)) is not None:
+        if head in entries[::2]:
+            turns.rest(10.0, "campaign")
+        else:
+            went.append(head)
+            turns.pop()
+    assert went == entries[1::2]
+    assert (len(turns), turns.rested_at(0.0)) == (3, 10.0)
+    assert turns.head(10.0) is entries[0]
+    turns.rest(20.0, "campaign")  # known to be apart: nothing moves
+    assert turns.head(19.9) is None
+    turns.wake()
+    assert taken(turns) == entries[::2]
+    assert len(turns) == 0
+
+
+def test_who_waits_for_a_body_is_known() -> None:
+    turns = Turns(lambda tenant: 1)
+    turns.push(entry(1, 0, here=False))
+    turns.push(entry(2, 0))
+    assert not turns.lacking
+    assert turns.head(0.0) is not None
+    assert turns.lacking
+
+
 def test_within_a_tenant_priority_goes_before_arrival() -> None:
     turns = Turns(lambda tenant: 1)
     order = [NORMAL, LOW, HIGH, NORMAL, HIGH, LOW]
@@ -200,6 +231,20 @@ def test_a_password_reset_waits_for_one_connection_and_for_no_campaign() -> None
     free = next(iter(world.dots))
     world.outcome(free, Kind.DELIVERED)
     assert world.started[free].record.command.idempotency_key == "reset"
+
+
+def test_who_has_no_body_here_does_not_wait_for_all_who_have() -> None:
+    world = World(rules=Rules(limits=one_connection))
+    world.add("reset", urgent=True)
+    world.opened()
+    world.outcome(1, Kind.DEFERRED)
+    world.add(*(f"bulk-{number}" for number in range(500)), stream=Stream.MARKETING)
+    world.play(3)  # it has been asked for again when its time comes, whatever bulk mail has its body here
+    waited = world.phase("reset")
+    world.now += 100.0
+    world.play(3)
+    assert (waited, world.phase("reset")) == (Phase.QUEUED, Phase.DONE)
+    assert world.phase("bulk-499") is Phase.QUEUED or world.phase("bulk-499") is Phase.SENDING
 
 
 def test_a_priority_is_kept_over_a_restart() -> None:

@@ -41,10 +41,14 @@ class World:
     now: float = 0.0
     alarms: list[Alarm] = field(default_factory=list)
     suspended: set[tuple[str, str]] = field(default_factory=set)
+    spent: set[str] = field(default_factory=set)
     sources: Sources = field(init=False)
 
     def __post_init__(self) -> None:
-        self.sources = Sources(self.pools, FALLBACK, lambda: self.now, Random(1), self.alarms.append, self.suspends)
+        self.sources = Sources(
+            *(self.pools, FALLBACK, lambda: self.now, Random(1), self.alarms.append, self.suspends),
+            self.spent.__contains__,
+        )
 
     def suspends(self, source: str, site: str) -> bool:
         return (source, site) in self.suspended
@@ -83,6 +87,14 @@ def test_only_what_may_serve_and_can_reach(
 def test_one_that_is_suspended_for_a_site_serves_the_others(world: World) -> None:
     world.suspended = {("b", "s"), ("a", "elsewhere")}
     assert world.chosen("other", FOUR) == {"a": 400}
+
+
+def test_one_that_has_used_up_its_limit_is_passed_over_while_there_is_another(world: World) -> None:
+    world.spent.add("b")
+    assert set(world.chosen("other", FOUR)) == {"a"}
+    world.sources.failed(A, "bind")
+    assert set(world.chosen("other", FOUR)) == {"none"}  # what is spent is no way round what is broken
+    assert set(world.chosen("other", FOUR, pool="one")) == {"b"}  # the session waits
 
 
 def test_a_pool_that_is_not_there_any_more_is_served(world: World) -> None:
