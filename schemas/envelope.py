@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -52,9 +52,11 @@ allowed).
 """
 Label = Annotated[str, Field(max_length=256), AfterValidator(_no_address)]
 """Free text that ends up in facts: tags, metadata, subject_ref."""
-Tags = Annotated[tuple[Label, ...], Field(max_length=16)]
+TAGS_MAX: Final = 16
+METADATA_MAX: Final = 32
+Tags = Annotated[tuple[Label, ...], Field(max_length=TAGS_MAX)]
 Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64), AfterValidator(_no_address)], Label], Field(max_length=32)
+    dict[Annotated[str, Field(max_length=64), AfterValidator(_no_address)], Label], Field(max_length=METADATA_MAX)
 ]
 
 NONE_GIVEN: Any = Field(default_factory=dict, json_schema_extra={"default": {}})

@@ -7,7 +7,6 @@ into an event's cause, and which secret a deployment uses, is left to the caller
 from __future__ import annotations
 
 import hmac
-from base64 import b32encode
 from functools import lru_cache
 from hashlib import sha1
 from typing import TYPE_CHECKING, Final
@@ -24,27 +23,21 @@ MESSAGE_NAMESPACE: Final = UUID("079a47a0-6a31-4843-be83-2ca9e785e61d")
 # nobody can try out addresses. In base32, lower case: 26 characters, safe in URLs, keys and stores blind to case.
 _RECIPIENT_ID_BYTES: Final = 16
 _SECRET_MIN_BYTES: Final = 16
+_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 section 6, in lower case
+_PAIRS: Final = [first + second for first in _BASE32 for second in _BASE32]
 
 # RFC 9562 section 4.1: the top bits of this hexadecimal digit become 10.
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
-# A prepared hash per namespace: copying it costs less than hashing the namespace again.
-_EVENT_HASH: Final = sha1(EVENT_NAMESPACE.bytes, usedforsecurity=False)
-_MESSAGE_HASH: Final = sha1(MESSAGE_NAMESPACE.bytes, usedforsecurity=False)
-
 
 def event_id(type: str, cause: str) -> str:
     """UUIDv5 of (type, cause): the same fact has the same id, however often it is written."""
-    digest = _hash_of(type).copy()
-    digest.update(cause.encode())
-    return _uuid5(digest.hexdigest())
+    return _named(EVENT_NAMESPACE.bytes, type, cause.encode())
 
 
 def message_id(tenant: str, key: bytes | str) -> str:
     """UUIDv5 of (tenant, Kafka key of the send). A text key stands for its UTF-8 bytes; a key may be any bytes."""
-    digest = _MESSAGE_HASH.copy()
-    digest.update(_joined(tenant.encode(), key.encode() if isinstance(key, str) else key))
-    return _uuid5(digest.hexdigest())
+    return _named(MESSAGE_NAMESPACE.bytes, tenant, key.encode() if isinstance(key, str) else key)
 
 
 def campaign_key(campaign_id: str, recipient_id: str) -> str:
@@ -60,10 +53,10 @@ def recipient_id(secret: bytes, tenant: str, canonical: str) -> str:
     `canonical` comes from `schemas.address.canonical`. Tenants get different ids for one address, so that their
     histories cannot be joined. Raises ValueError when the secret is under 16 bytes.
     """
-    if len(secret) < _SECRET_MIN_BYTES:
-        raise ValueError(f"the secret of recipient ids needs at least {_SECRET_MIN_BYTES} bytes")
-    mac = hmac.digest(secret, _joined(tenant.encode(), canonical.encode()), "sha256")
-    return b32encode(mac[:_RECIPIENT_ID_BYTES])[:26].decode("ascii").lower()
+    mac = _keyed(secret, tenant).copy()
+    mac.update(canonical.encode())
+    number = int.from_bytes(mac.digest()[:_RECIPIENT_ID_BYTES], "big") << 2  # 128 bits and 2 of padding
+    return "".join([_PAIRS[number >> at & 1023] for at in range(120, -1, -10)])
 
 
 def shard(message_id: str, k: int) -> int:
@@ -106,17 +99,30 @@ def _lane_base(pool: str, site: str) -> int:
     return murmur2(f"{pool}/{site}".encode()) & 0x7FFFFFFF
 
 
-@lru_cache(maxsize=256)  # more than there are types
-def _hash_of(type: str) -> _Hash:
-    """What the ids of all events of a type begin with."""
-    digest = _EVENT_HASH.copy()
-    digest.update(_joined(type.encode(), b""))
-    return digest
+# A hash that has its first part already: copying it costs less than hashing that again. Types and tenants are few.
 
 
-def _joined(first: bytes, second: bytes) -> bytes:
+def _named(namespace: bytes, first: str, second: bytes) -> str:
+    digest = _hashed(namespace, first).copy()
+    digest.update(second)
+    return _uuid5(digest.hexdigest())
+
+
+@lru_cache(maxsize=4_096)
+def _hashed(namespace: bytes, first: str) -> _Hash:
+    return sha1(namespace + _begun(first), usedforsecurity=False)
+
+
+@lru_cache(maxsize=4_096)
+def _keyed(secret: bytes, tenant: str) -> hmac.HMAC:
+    if len(secret) < _SECRET_MIN_BYTES:
+        raise ValueError(f"the secret of recipient ids needs at least {_SECRET_MIN_BYTES} bytes")
+    return hmac.new(secret, _begun(tenant), "sha256")
+
+
+def _begun(first: str) -> bytes:
     # The length in front: a plain separator would make ("a", "b/c") and ("a/b", "c") one.
-    return b"%d:%b%b" % (len(first), first, second)
+    return b"%d:%b" % (len(first.encode()), first.encode())
 
 
 def _uuid5(digest: str) -> str:

@@ -27,6 +27,8 @@ _AT: Final = re.compile(
     r"[@\uff20\ufe6b]|(?P<hex>=40)|%(?:25)*40|&#(?:64|x40);|&commat;|\\(?:u00|x)40|(?P<word> ?[(\[{<]at[)\]}>] ?)",
     re.IGNORECASE,
 )
+# Each match of it holds one of these: what has none is looked at no further.
+_SUSPECT: Final = re.compile(r"[@\uff20\ufe6b=%&\\(\[{<]")
 # Ends a local part to the left. The rest is taken: everything of RFC 5322's atext, so the whole of a VERP or SRS form
 # (bounce+ann=example.test@, SRS0=x=y=example.test=ann@), dots in any number, percent signs, and all beyond ASCII.
 _LOCAL_STOP: Final = frozenset('()<>[]:;,"')
@@ -73,6 +75,8 @@ def holds_address(text: str) -> bool:
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
     """Where the addresses are. A quoted local part may hold an @ itself, so a span may begin before the last one."""
+    if _SUSPECT.search(text) is None:
+        return
     floor = 0
     for at in _AT.finditer(text):
         if at.start() < floor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,6 +25,9 @@ class StreamPolicy(BaseModel):
     """When its mail may be attempted; a campaign may have its own."""
 
 
+_USUAL: Final = StreamPolicy()
+
+
 class Tenant(BaseModel):
     """A sender with its own domains. A From outside `sending_domains` is refused."""
 
@@ -40,4 +43,4 @@ class Tenant(BaseModel):
     streams: dict[Stream, StreamPolicy] = {}
 
     def policy(self, stream: Stream) -> StreamPolicy:
-        return self.streams.get(stream, StreamPolicy())
+        return self.streams.get(stream, _USUAL)

@@ -21,7 +21,7 @@ from processors.plan.core import Accepted, Decision, Headers, Rejected, Rules, S
 from schemas.claims import CHECKED_IN_ABOVE, ClaimError
 from schemas.codec import decode
 from schemas.rules.shaping import Shaping
-from schemas.state import CampaignSet, FormerSite, RecipientSeen, SiteLearned
+from schemas.state import CampaignSet, FormerSite, SiteLearned
 from schemas.tenant import Tenant
 from topics import admin, loop
 from topics.claims import Claims, ClaimsAway
@@ -130,7 +130,7 @@ class Planner:
         return replace(accepted, queue=queue.model_copy(update={"content": content}))
 
     def _accept(self, accepted: Accepted, position: str) -> None:
-        if not self._published_lately(accepted.recipient, position):
+        if not self._published_lately(accepted.queue.recipient_id, position):
             self._publisher.publish(accepted.recipient)
         self._publisher.publish(accepted.accepted)
         if accepted.scheduled is not None:
@@ -138,11 +138,11 @@ class Planner:
         lane = self._lanes.urgent if accepted.urgent else self._lanes.ordinary
         self._publisher.publish(accepted.queue, topic=lane, partition=accepted.partition)
 
-    def _published_lately(self, recipient: RecipientSeen, position: str) -> bool:
+    def _published_lately(self, recipient_id: str, position: str) -> bool:
         # The topic is compacted: publishing the same address for each of a person's mails would only feed the cleaner.
         # The record that published it is remembered: if that one comes again, its acks may not have come.
-        by = self._published.setdefault(recipient.recipient_id, position)
-        self._published.move_to_end(recipient.recipient_id)
+        by = self._published.setdefault(recipient_id, position)
+        self._published.move_to_end(recipient_id)
         if len(self._published) > _REMEMBERED:
             self._published.popitem(last=False)
         return by != position

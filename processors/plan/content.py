@@ -6,6 +6,8 @@ checked by whoever reads it to send it.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from schemas.address import AddressError, parse_mailbox
 from schemas.attachments import AttachmentError, require_allowed
 from schemas.claims import Claim
@@ -58,7 +60,7 @@ def require_content(request: SendRequested, campaign: CampaignSet | None, tenant
         _require_owned(_sender_of_raw(request.raw), tenant)
         return
     try:
-        _require_owned(parse_mailbox(campaign.from_ if campaign else request.from_ or "").address.domain, tenant)
+        _require_owned(_sender(campaign.from_ if campaign else request.from_ or ""), tenant)
     except AddressError as error:
         raise Refused("from", str(error)) from None
     if request.reply_to is not None:
@@ -73,6 +75,11 @@ def require_content(request: SendRequested, campaign: CampaignSet | None, tenant
             require_allowed((*also, *request.attachments), has_html=html is not None)
         except AttachmentError as error:
             raise Refused("attachment", str(error)) from None
+
+
+@lru_cache(maxsize=1_024)  # senders repeat from message to message; each is at most 512 characters long
+def _sender(from_: str) -> str:
+    return parse_mailbox(from_).address.domain
 
 
 def _sender_of_raw(raw: str) -> str:

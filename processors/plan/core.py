@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Protocol
 
 from processors.plan.content import Refused, claims_of, content_of, require_content
@@ -17,7 +18,7 @@ from schemas import ids
 from schemas.address import Address, AddressError, canonical, parse
 from schemas.claims import Claim
 from schemas.codec import Undecodable, decode_send
-from schemas.envelope import MailEvent, Priority, Stream
+from schemas.envelope import METADATA_MAX, TAGS_MAX, MailEvent, Priority, Stream
 from schemas.lanes import MessageQueue
 from schemas.messages import MessageAccepted, MessageRejected, MessageScheduled
 from schemas.redact import redact
@@ -95,11 +96,22 @@ _ABOUT = {"idempotency_key", *MailEvent.model_fields} - {"event_id", "type", "sc
 class Accepted:
     accepted: MessageAccepted
     scheduled: MessageScheduled | None
-    recipient: RecipientSeen
     queue: MessageQueue
     urgent: bool
     partition: int
     claims: tuple[Claim, ...] = ()  # to be kept until the message has expired
+
+    @property
+    def recipient(self) -> RecipientSeen:
+        """Whose address the recipient_id stands for."""
+        queue = self.queue
+        return RecipientSeen.from_checked(
+            queue.recipient_id,
+            occurred_at=queue.occurred_at,
+            tenant=queue.tenant,
+            recipient_id=queue.recipient_id,
+            address=queue.recipient,
+        )
 
     def refused(self, reason: str, detail: str, position: str) -> Rejected:
         """What was found out after the decision: the same message, not accepted."""
@@ -172,6 +184,8 @@ def _message(
     policy = tenant.policy(stream)
     pool = request.pool or (campaign.pool if campaign else policy.pool)
     message_id = ids.message_id(tenant.name, send.key or b"")
+    tags = (campaign.tags if campaign else ()) + request.tags
+    metadata = {**(campaign.metadata if campaign else {}), **request.metadata}
     common = {
         "tenant": tenant.name,
         "stream": stream,
@@ -182,13 +196,15 @@ def _message(
         "recipient_domain": recipient.domain,
         "provider": provider,
         "pool": pool,
-        "tags": (campaign.tags if campaign else ()) + request.tags,
-        "metadata": {**(campaign.metadata if campaign else {}), **request.metadata},
+        # Cut for the fact that says that they are too many.
+        "tags": tags[:TAGS_MAX],
+        "metadata": dict(islice(metadata.items(), METADATA_MAX)),
         # Facts are kept for years: an address in the key goes, the message_id made of the whole key stays.
         "idempotency_key": redact(key, limit=MAX_KEY),
     }
     try:
         _check(request, tenant, campaign, pool, rules, key, str(common["recipient_id"]))
+        _check_labels(tags, metadata)
     except Refused as refused:
         # Its cause is the position: the same key may be refused today and accepted tomorrow.
         fact = MessageRejected.from_cause(
@@ -200,7 +216,9 @@ def _message(
     )
     shown_key = common.pop("idempotency_key")
     when = {"send_at": request.send_at, "expires_at": expires_at}
-    accepted = MessageAccepted.from_cause(message_id, occurred_at=send.at, idempotency_key=shown_key, **when, **common)
+    accepted = MessageAccepted.from_checked(
+        message_id, occurred_at=send.at, idempotency_key=shown_key, **when, **common
+    )
     shard = ids.shard(message_id, rules.shards(site))
     partition, via = ids.lane_partition(pool, site, shard, rules.partitions), ""
     # A repeat is known where the message went: on the lane of the site that the domain had when the window began.
@@ -208,7 +226,7 @@ def _message(
         number = ids.shard(message_id, rules.shards(former))
         if (first := ids.lane_partition(pool, former, number, rules.partitions)) != partition:
             partition, via = first, ids.lane_key(pool, former, number)
-    queue = MessageQueue.from_cause(
+    queue = MessageQueue.from_checked(
         message_id,
         occurred_at=send.at,
         via=via,
@@ -224,19 +242,11 @@ def _message(
         **common,
     )
     later = request.send_at is not None and request.send_at > send.at
-    seen = RecipientSeen.from_cause(
-        queue.recipient_id,
-        occurred_at=send.at,
-        tenant=tenant.name,
-        recipient_id=queue.recipient_id,
-        address=queue.recipient,
-    )
     return Accepted(
         accepted=accepted,
-        scheduled=MessageScheduled.from_cause(message_id, occurred_at=send.at, send_at=request.send_at, **common)
+        scheduled=MessageScheduled.from_checked(message_id, occurred_at=send.at, send_at=request.send_at, **common)
         if later
         else None,
-        recipient=seen,
         queue=queue,
         urgent=not stream.is_bulk,
         partition=partition,
@@ -270,3 +280,10 @@ def _check(
     require_content(request, campaign, tenant)
     if request.expires_at is not None and request.send_at is not None and request.expires_at <= request.send_at:
         raise Refused("expiry", "expires_at is not after send_at")
+
+
+def _check_labels(tags: tuple[str, ...], metadata: dict[str, str]) -> None:
+    """The campaign's and the send's own together; each may have as many."""
+    for what, limit, found in (("tags", TAGS_MAX, len(tags)), ("metadata", METADATA_MAX, len(metadata))):
+        if found > limit:
+            raise Refused(what, f"with the campaign's these are {found}; at most {limit} are allowed")

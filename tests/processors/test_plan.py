@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from processors.plan.core import Accepted, Decision, Rejected, Rules, Send, Unreadable, Unready, decide
 from schemas import ids
 from schemas.address import canonical, parse
-from schemas.envelope import Priority, Stream
+from schemas.codec import decode, encode
+from schemas.envelope import METADATA_MAX, TAGS_MAX, Priority, Stream
 from schemas.lanes import FromCampaign, Inline
 from schemas.state import CampaignSet, CampaignStatus
 from schemas.tenant import StreamPolicy, Tenant
@@ -92,6 +94,25 @@ def test_the_smallest_record_is_accepted_with_the_defaults() -> None:
 
 def test_the_same_record_planned_again_gives_the_same_events() -> None:
     assert decided(SMALLEST) == decided(SMALLEST)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        SMALLEST,
+        SMALLEST | {"tags": ["a", "b"], "metadata": {"k": "v"}, "subject_ref": "u1", "headers": {"X-One": "1"}},
+        SMALLEST | {"stream": "marketing", "priority": "high", "send_at": "2026-11-02T12:00:00+02:00"},
+        {"recipient": "ann@example.test", "raw": b64encode(b"From: news@brand.test\r\n\r\nHi").decode()},
+        {"recipient": "ann@example.test", "campaign_id": "spring", "variables": {"n": [1, {"m": 2.5}]}},
+    ],
+)
+def test_what_is_planned_is_valid(record: dict[str, Any]) -> None:
+    key = CAMPAIGN_KEY if "campaign_id" in record else b"order-1"
+    made = decided(record, key=key, known=KnownState(campaign(), sites={"example.test": ("google", "google")}))
+    assert isinstance(made, Accepted)
+    for event in (made.accepted, made.queue, made.recipient, *([made.scheduled] if made.scheduled else [])):
+        assert decode(encode(event, source="plan").value) == event
+        assert type(event).model_validate(dict(event)) == event
 
 
 def test_facts_hold_no_address() -> None:
@@ -181,6 +202,13 @@ def test_a_campaign_just_created_is_waited_for() -> None:
     ("record", "key", "known", "reason"),
     [
         (CAMPAIGN_RECORD, b"spring/other", KnownState(campaign()), "campaign_key"),
+        (CAMPAIGN_RECORD | {"tags": ["t"] * TAGS_MAX}, CAMPAIGN_KEY, KnownState(campaign()), "tags"),
+        (
+            CAMPAIGN_RECORD | {"metadata": {f"k{n}": "v" for n in range(METADATA_MAX)}},
+            CAMPAIGN_KEY,
+            KnownState(campaign().model_copy(update={"metadata": {"k": "v"}})),
+            "metadata",
+        ),
         (CAMPAIGN_RECORD, CAMPAIGN_KEY, KnownState(), "unknown_campaign"),
         (CAMPAIGN_RECORD, CAMPAIGN_KEY, KnownState(campaign(CampaignStatus.CANCELLED)), "campaign_closed"),
         (SMALLEST | {"from": "News <news@bank.test>"}, b"k", KnownState(), "from_not_owned"),
