@@ -86,13 +86,13 @@ def run(parts: Running, world: Internet, mailing: Mailing, rate: float | None = 
     after = cpu_of(parts.pids)
     story = watch.read(since, watch.ends(MESSAGES))
     watch.close()
-    seconds, latencies, delivered = _timing(story)
+    seconds, latencies, delivered = timing(story)
     return Outcome(
         messages=len(mailing.sends),
         delivered=delivered,
         received=world.received() - received,
         seconds=seconds,
-        latency=_percentiles(latencies),
+        latency=percentiles(latencies),
         cpu=spent(before, after),
         sink_cpu=cpu_seconds(world.sink.pid) - sink_before,
         memory=memory_of(parts.pids),
@@ -129,7 +129,7 @@ def wait_for_sink(watch: Watch) -> None:
         time.sleep(_LOOK_S)
 
 
-def _timing(story: list[dict[str, object]]) -> tuple[float, list[float], int]:
+def timing(story: list[dict[str, object]]) -> tuple[float, list[float], int]:
     """Seconds from first acceptance to last delivery; the wait of each in ms; how many were delivered."""
     ended = {str(fact["message_id"]): fact for fact in story if fact["type"] == "message.delivered"}
     if not ended:
@@ -144,7 +144,7 @@ def _at(text: object) -> float:
     return datetime.fromisoformat(str(text)).timestamp()
 
 
-def _percentiles(values: list[float]) -> tuple[float, float, float]:
+def percentiles(values: list[float]) -> tuple[float, float, float]:
     if len(values) < 2:
         return (values[0],) * 3
     cuts = statistics.quantiles(values, n=100, method="inclusive")

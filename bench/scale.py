@@ -1,4 +1,4 @@
-"""How cost and rate change with workers, depth, sites, bodies and deferrals; what a message, a restart and idling cost.
+"""How cost and rate change with workers, depth, sites, bodies, deferrals; what a message, a restart and idling cost.
 
     python -m bench.scale --quick                    # a little of everything: does it work?
     python -m bench.scale --json scale.json --plots docs/plots
@@ -20,7 +20,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # `python bench/scale.py` does as well
 
-from bench import depth, footprint, inbound, plots, throughput
+from bench import depth, footprint, inbound, plots, throughput, urgent
 from bench.internet import Missing
 from bench.throughput import Row
 
@@ -60,6 +60,10 @@ SECTIONS = (
     Section(
         "deferrals", "percents", "rate by share of messages that are put off once", (0, 5, 50), (0, 50),
         throughput.deferrals, "percent", ("cpu_seconds_per_1000",), "percent put off once",
+    ),
+    Section(
+        "urgent", "campaigns", "wait of transactional mail beside a campaign to the same provider", (10_000,), (300,),
+        lambda values, _: urgent.urgent(values), "campaign",
     ),
     Section(
         "journal", "messages-of", "transactions and bytes for each message", (_MESSAGES,), (_QUICK_MESSAGES,),
