@@ -46,6 +46,10 @@ SECTIONS = (
         throughput.workers, "workers", ("messages_per_second", "cpu_seconds_per_1000"), "delivery workers",
     ),
     Section(
+        "joins", "counts", "rate while workers leave and join", (4,), (2,),
+        throughput.joins, "workers",
+    ),
+    Section(
         "depth", "depths", "rate, memory, bytes and restart by messages queued", (0, 100_000, 1_000_000), (0, 500),
         depth.depths, "queued", ("messages_per_second", "owner_mib", "restart_ready_s"), "messages queued",
     ),

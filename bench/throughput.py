@@ -6,7 +6,9 @@ Each run is the second of its kind: its domains are known by then, and the desig
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,10 @@ from pathlib import Path
 from bench import run, workload
 from bench.internet import PLAIN, Behaviour, Internet, internet
 from bench.parts import Running, Signing, Size, running
+from pipeline.supervisor import Supervisor
 
 Row = dict[str, float]
+_READY_S = 120.0
 _RETRY_SCALE = 0.01  # of the wait after a deferral: 3 s instead of 5 min
 
 
@@ -51,6 +55,33 @@ def workers(counts: Sequence[int], messages: int) -> Iterator[Row]:
     for count in counts:
         with stack(size=Size(workers=count)) as started:
             yield {"workers": count} | row(started.warm([*workload.recipients(messages)]))
+
+
+def joins(counts: Sequence[int], messages: int) -> Iterator[Row]:
+    """All workers staying, then all but the first leaving cleanly and joining again, one after the other."""
+    for count in counts:
+        with stack(size=Size(workers=count)) as started:
+            people = [*workload.recipients(messages)]
+            still = started.warm(people)
+            with ThreadPoolExecutor(1) as pool:
+                over = threading.Event()
+                names = [f"smtp-{number}" for number in range(2, count + 1)]
+                changing = pool.submit(_come_and_go, started.parts.supervisor, names, over)
+                outcome = started.deliver(people)
+                over.set()
+                changes = changing.result()
+            staying = {"workers": count, "messages_per_second_staying": round(still.rate, 1)}
+            yield staying | {"left_and_joined": changes} | row(outcome)
+
+
+def _come_and_go(supervisor: Supervisor, names: Sequence[str], over: threading.Event) -> int:
+    changes = 0
+    while not over.is_set():
+        name = names[changes % len(names)]
+        with supervisor.held(name):
+            changes += 1
+        supervisor.wait_ready([name], _READY_S)
+    return changes
 
 
 def sites(counts: Sequence[int], messages: int) -> Iterator[Row]:
