@@ -17,7 +17,7 @@ import structlog
 from schemas.codec import encode
 from schemas.operations import RecordDeadLettered
 from schemas.redact import redact
-from topics.publisher import Publisher
+from topics.publisher import BatchPublisher
 from topics.record import Record
 from topics.registry import DEADLETTERS
 
@@ -38,7 +38,7 @@ class Poisoned(Exception):
 class DeadLetters:
     """Of one consumer group. Not thread-safe: it belongs to the loop's thread."""
 
-    def __init__(self, publisher: Publisher, group: str, *, limit: int = LIMIT, window: int = WINDOW) -> None:
+    def __init__(self, publisher: BatchPublisher, group: str, *, limit: int = LIMIT, window: int = WINDOW) -> None:
         self._publisher = publisher
         self._group = group
         self._limit = limit

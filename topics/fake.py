@@ -135,6 +135,7 @@ class FakeProducer:
     def __init__(self, broker: FakeBroker, config: dict[str, Any]) -> None:
         self._broker = broker
         self._room = int(config["queue.buffering.max.messages"])
+        self._tells_errors_alone = bool(config.get("delivery.report.only.error"))
         self._queue: deque[tuple[tuple[Any, ...], Any]] = deque()
         self._reporting = 0
 
@@ -165,7 +166,8 @@ class FakeProducer:
                 sent.append((on_delivery, *self._write(*record)))
             self._reporting += len(sent)
         for on_delivery, error, message in sent:
-            on_delivery(error, message)
+            if error is not None or not self._tells_errors_alone:
+                on_delivery(error, message)
             self._reporting -= 1
         return len(sent)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import structlog
@@ -19,6 +19,7 @@ from topics.kafka import Cluster
 from topics.record import Record, record_of
 from topics.registry import Topic
 
+_COMMIT_S = 0.1  # between two commits: a request for each small batch would cost the broker as much as its facts
 _HOLD_STEP_S = 0.2  # between two looks at `stop` while waiting
 _CLOSE_STEP_S = 0.02
 _CLOSE_S = 5.0  # for the answer to the last commit, and again for leaving the group
@@ -39,7 +40,9 @@ def leave(consumer: Consumer, group: str) -> None:
 class Inlet:
     """A consumer with the records it has handed out, and the offsets that are done but not yet committed."""
 
-    def __init__(self, cluster: Cluster, group: str, topics: Sequence[Topic]) -> None:
+    def __init__(
+        self, cluster: Cluster, group: str, topics: Sequence[Topic], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.group = group
         self.assigned = False
         self._cluster = cluster
@@ -47,6 +50,8 @@ class Inlet:
         self._done: dict[tuple[str, int], int] = {}
         self._fresh = False  # something is done that no commit has been sent for
         self._in_flight = 0  # commits without an answer yet
+        self._clock = clock
+        self._commit_from = clock()  # when the next commit may be sent
         self._consumer = cluster.consumer(group, group, on_commit=self._on_commit)
         self._consumer.subscribe(
             [cluster.topic(topic) for topic in topics],
@@ -69,14 +74,18 @@ class Inlet:
         self._fresh = True
 
     def commit(self) -> None:
-        """Let go what is done; the broker's answer comes with a later `take`. A failure is logged and made good by the
-        next call: it can only lead to repeats."""
+        """Let go what is done, when it is time; the broker's answer comes with a later `take`. A failure is logged and
+        made good by the next call: it can only lead to repeats, and so can a death before it."""
+        if self._done and (self._fresh or not self._in_flight) and self._clock() >= self._commit_from:
+            self._send_commit()
+
+    def _send_commit(self) -> None:
         # Not synchronously: without a coordinator that blocks for a session time-out, which is 45 s under KIP-848.
-        if self._done and (self._fresh or not self._in_flight):
-            self._fresh = False
-            self._in_flight += 1
-            offsets = [TopicPartition(self._cluster.topic(t), p, offset) for (t, p), offset in self._done.items()]
-            self._consumer.commit(offsets=offsets, asynchronous=True)
+        self._fresh = False
+        self._commit_from = self._clock() + _COMMIT_S
+        self._in_flight += 1
+        offsets = [TopicPartition(self._cluster.topic(t), p, offset) for (t, p), offset in self._done.items()]
+        self._consumer.commit(offsets=offsets, asynchronous=True)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         self._in_flight -= 1
@@ -143,7 +152,8 @@ class Inlet:
         log.info("assigned", group=self.group, partitions=_shown(partitions))
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # What is done is on its way since the end of its batch: a commit that waits for its answer would add nothing.
+        if self._fresh:
+            self._send_commit()  # goes out before the partitions do; to wait for its answer would add nothing
         self._forget(partitions)
         log.info("revoked", group=self.group, partitions=_shown(partitions))
 

@@ -21,7 +21,7 @@ from topics.deadletters import DeadLetters
 from topics.errors import Broken, Later, Never
 from topics.inlet import Inlet
 from topics.kafka import Cluster
-from topics.publisher import Publisher
+from topics.publisher import BatchPublisher
 from topics.record import Record
 from topics.registry import MAX_READ, Topic
 
@@ -35,6 +35,9 @@ BATCH = 500
 URGENT = ".urgent"
 _WAIT_S = 0.2  # idle wait for records; one that arrives ends it, and so a stop is seen within it
 _WAIT_URGENT_S = 0.05  # idle wait on the urgent topics, and so what the others may wait for their turn
+_WAIT_LIVELY_S = 0.005  # wait on the others while records come and go, and so what an urgent one may wait
+_LIVELY_S = 1.0  # since the last batch
+_PACE_S = 0.01  # from the start of a batch to that of the next one that is not urgent: company makes records cheaper
 _ACK_STEP_S = 1.0  # between two looks at `stop` while waiting for acks
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 5.0
@@ -50,7 +53,7 @@ def run(
     handle: Handle,
     stop: threading.Event,
     *,
-    publisher: Publisher,
+    publisher: BatchPublisher,
     ready: Callable[[], None] | None = None,
     batch: int = BATCH,
 ) -> None:
@@ -60,6 +63,17 @@ def run(
 
 class _Stopped(Exception):
     """The loop was told to end while it waited; the batch is somebody's next one."""
+
+
+def waits(inlets: int, busy: bool, since: float) -> tuple[float, ...]:
+    """Seconds to wait at each inlet, the urgent one first, when a batch began `since` seconds ago. `busy`: it was the
+    last turn's. At one of them alone, since what comes at the other waits as long.
+    """
+    if inlets == 1:
+        return (0.0 if busy else _WAIT_S,)
+    if busy or since < _PACE_S:
+        return max(0.0, _PACE_S - since), 0.0
+    return (0.0, _WAIT_LIVELY_S) if since < _LIVELY_S else (_WAIT_URGENT_S, 0.0)
 
 
 class Loop:
@@ -72,7 +86,7 @@ class Loop:
         topics: Sequence[Topic],
         handle: Handle,
         *,
-        publisher: Publisher,
+        publisher: BatchPublisher,
         ready: Callable[[], None] | None = None,
         batch: int = BATCH,
         deadletters: DeadLetters | None = None,
@@ -88,6 +102,7 @@ class Loop:
         ]
         self._ready = ready
         self._busy = False
+        self._began_at = float("-inf")
         self.lag = 0  # records behind, as of a few seconds ago
         self.turned_at = time.monotonic()  # when the loop last came round
         self._lag_at = self.turned_at
@@ -102,17 +117,16 @@ class Loop:
 
     def _turn(self, stop: threading.Event) -> None:
         """One batch of the first inlet that has records."""
-        wait = 0.0 if self._busy else (_WAIT_S if len(self._inlets) == 1 else _WAIT_URGENT_S)
-        for inlet in self._inlets:
-            inlet.commit()  # what could not be committed before
+        pauses = waits(len(self._inlets), self._busy, time.monotonic() - self._began_at)
+        for inlet, wait in zip(self._inlets, pauses, strict=True):
+            inlet.commit()  # what could not be committed before, or not yet
             records = inlet.take(self._batch, wait)
             self._tell()
             if records:
-                self._busy = True
+                self._busy, self._began_at = True, time.monotonic()
                 if self._insist(inlet, records, stop):
                     inlet.commit()
                 return
-            wait = 0.0  # waiting is done at the first inlet only
         self._busy = False
 
     def _tell(self) -> None:

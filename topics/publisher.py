@@ -1,7 +1,8 @@
 """The one way in which events are written: idempotent, in order per key, every record either acked or reported.
 
 Chooses topic and key by the event, encodes, and waits where librdkafka's queue is full. What to do about a failed
-record is left to the caller: through `on_ack`, by awaiting `published`, or by `flush`, which raises.
+record is left to the caller: by `flush`, which raises, and with a `Publisher` also through `on_ack` or by awaiting
+`published`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -27,6 +28,7 @@ OnAck = Callable[[KafkaError | None], None]
 _POLL_S = 0.2  # a delivery report ends the wait at once; this only bounds how late the thread sees close()
 _FULL_PAUSE_S = 0.01
 _FULL_MAX_S = 60.0
+_BATCH = {"linger.ms": 100, "delivery.report.only.error": True}
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +53,127 @@ class _Account:
         self.error: KafkaError | None = None  # the first one that no on_ack took
 
 
-class Publisher:
+class BatchPublisher:
+    """For one thread that publishes a batch and then waits until all of it is acked, as a loop does.
+
+    It is the cheaper one. The wait ends the lingering, so that each partition gets the batch in one request, at once;
+    nothing is reported but failures, and no thread serves the reports but the one that waits.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        source: str,
+        *,
+        clock: Callable[[], datetime] = _now,
+        settings: Mapping[str, Any] = _BATCH,
+    ) -> None:
+        """`source` is the CloudEvents source, a role's name; `settings` are librdkafka's, by dotted name."""
+        self._cluster = cluster
+        self._source = source
+        self._clock = clock
+        self._names: dict[str, str] = {}
+        self._producer = cluster.producer(source, **settings)
+        self._error: KafkaError | None = None  # the first since somebody was told
+        self._closed = False
+
+    def publish(self, event: Event, *, topic: Topic | None = None, partition: int | None = None) -> None:
+        """Queue the event for its topic (or for `topic`, such as an urgent twin), keyed by `event.key`.
+
+        Sets `recorded_at` where the event has none. Waits while the queue is full (64 MiB or 100,000 records), up to a
+        minute. Raises `Later` after that, `Never` when the record is too large.
+        """
+        self.send(*self._record(event, topic), partition=partition)
+
+    def send(
+        self,
+        topic: Topic,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None = None,
+        *,
+        partition: int | None = None,
+    ) -> None:
+        """`publish` for bytes: what passes through as it came, tombstones (value None), commands from upstream."""
+        deadline = time.monotonic() + _FULL_MAX_S
+        while not self._produce(topic, key, value, headers, partition, self._report):
+            if time.monotonic() > deadline:
+                raise Later("the producer's queue is full")
+            self._producer.poll(_FULL_PAUSE_S)
+
+    def flush(self, timeout: float = 60.0) -> None:
+        """Wait until all that has been published is acked; raise `Later` after `timeout` seconds.
+
+        Raises the first failure since the last flush.
+        """
+        if not self.settled(timeout):
+            raise Later(f"no ack within {timeout:.0f} s")
+
+    def settled(self, timeout: float) -> bool:
+        """As `flush`, but False when the time is over and nothing has failed: the records are still on their way."""
+        done = self._producer.flush(timeout) == 0
+        error, self._error = self._error, None
+        if error is not None:
+            raise mapped(error)
+        return done
+
+    @property
+    def outstanding(self) -> int:
+        """Records of all threads that are not acked yet."""
+        return len(self._producer)
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Send what is queued, then end. Raises `Later` when records were left unacked after `timeout` seconds."""
+        if self._closed:
+            return
+        self._closed = True
+        left = self._producer.flush(timeout)
+        if left:
+            raise Later(f"{left} records were not acked within {timeout:.0f} s")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _report(self, error: KafkaError | None, _message: Message) -> None:
+        self._error = self._error or error
+
+    def _record(self, event: Event, topic: Topic | None) -> tuple[Topic, bytes, bytes, Headers]:
+        encoded = encode(event, source=self._source, recorded_at=self._clock())
+        return topic or BY_TYPE[event.type], encoded.key, encoded.value, encoded.headers
+
+    def _produce(
+        self,
+        topic: Topic,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None,
+        partition: int | None,
+        report: Callable[[KafkaError | None, Message], None],
+    ) -> bool:
+        """False when the queue is full."""
+        if self._closed:
+            raise Broken("the publisher is closed")
+        name = self._names.get(topic.name) or self._names.setdefault(topic.name, self._cluster.topic(topic))
+        try:
+            self._producer.produce(
+                name,
+                value,
+                key,
+                -1 if partition is None else partition,
+                on_delivery=report,
+                headers=list(headers) if headers else None,
+            )
+        except BufferError:
+            return False
+        except KafkaException as error:
+            raise mapped(error) from None
+        return True
+
+
+class Publisher(BatchPublisher):
     """Thread-safe. Its own thread serves the delivery reports, so `on_ack` runs there: be quick, and do not raise."""
 
     def __init__(
@@ -62,12 +184,7 @@ class Publisher:
         clock: Callable[[], datetime] = _now,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """`source` is the CloudEvents source, a role's name; `settings` are librdkafka's, by dotted name."""
-        self._cluster = cluster
-        self._source = source
-        self._clock = clock
-        self._names: dict[str, str] = {}
-        self._producer = cluster.producer(source, **(settings or {}))
+        super().__init__(cluster, source, clock=clock, settings=settings or {})
         self._ledger = _Ledger()
         self._changed = threading.Condition()
         self._waiting = 0
@@ -78,11 +195,6 @@ class Publisher:
     def publish(
         self, event: Event, *, topic: Topic | None = None, partition: int | None = None, on_ack: OnAck | None = None
     ) -> None:
-        """Queue the event for its topic (or for `topic`, such as an urgent twin), keyed by `event.key`.
-
-        Sets `recorded_at` where the event has none. Waits while the queue is full (64 MiB or 100,000 records), up to a
-        minute. Raises `Later` after that, `Never` when the record is too large.
-        """
         self.send(*self._record(event, topic), partition=partition, on_ack=on_ack)
 
     async def published(self, event: Event, *, topic: Topic | None = None, partition: int | None = None) -> None:
@@ -99,9 +211,8 @@ class Publisher:
         partition: int | None = None,
         on_ack: OnAck | None = None,
     ) -> None:
-        """`publish` for bytes: what passes through as it came, tombstones (value None), commands from upstream."""
         deadline = time.monotonic() + _FULL_MAX_S
-        while not self._produce(topic, key, value, headers, partition, on_ack):
+        while not self._counted(topic, key, value, headers, partition, on_ack):
             if time.monotonic() > deadline:
                 raise Later("the producer's queue is full")
             time.sleep(_FULL_PAUSE_S)
@@ -128,7 +239,7 @@ class Publisher:
                 loop.call_soon_threadsafe(settle, error)
 
         deadline = time.monotonic() + _FULL_MAX_S
-        while not self._produce(topic, key, value, headers, partition, on_ack):
+        while not self._counted(topic, key, value, headers, partition, on_ack):
             if time.monotonic() > deadline:
                 raise Later("the producer's queue is full")
             await asyncio.sleep(_FULL_PAUSE_S)
@@ -136,15 +247,10 @@ class Publisher:
             raise mapped(error)
 
     def flush(self, timeout: float = 60.0) -> None:
-        """Wait until all that *this thread* has published is acked; raise `Later` after `timeout` seconds.
-
-        Raises the first failure among its records since the last flush, those with an `on_ack` apart: they were told.
-        """
-        if not self.settled(timeout):
-            raise Later(f"no ack within {timeout:.0f} s")
+        """Wait for what *this thread* has published. Where a record had an `on_ack`, that is told of its failure."""
+        super().flush(timeout)
 
     def settled(self, timeout: float) -> bool:
-        """As `flush`, but False when the time is over and nothing has failed: the records are still on their way."""
         account = self._ledger.account
         with self._changed:
             self._waiting += 1
@@ -155,32 +261,12 @@ class Publisher:
             raise mapped(error)
         return done
 
-    @property
-    def outstanding(self) -> int:
-        """Records of all threads that are not acked yet."""
-        return len(self._producer)
-
     def close(self, timeout: float = 30.0) -> None:
-        """Send what is queued, then end. Raises `Later` when records were left unacked after `timeout` seconds."""
-        if self._closing.is_set():
-            return
         self._closing.set()
         self._poller.join()  # before flush: two threads that serve reports would spoil the counts
-        left = self._producer.flush(timeout)
-        if left:
-            raise Later(f"{left} records were not acked within {timeout:.0f} s")
+        super().close(timeout)
 
-    def __enter__(self) -> Publisher:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def _record(self, event: Event, topic: Topic | None) -> tuple[Topic, bytes, bytes, Headers]:
-        encoded = encode(event, source=self._source, recorded_at=self._clock())
-        return topic or BY_TYPE[event.type], encoded.key, encoded.value, encoded.headers
-
-    def _produce(
+    def _counted(
         self,
         topic: Topic,
         key: bytes | None,
@@ -189,32 +275,20 @@ class Publisher:
         partition: int | None,
         on_ack: OnAck | None,
     ) -> bool:
-        """False when the queue is full."""
-        if self._closing.is_set():
-            raise Broken("the publisher is closed")
+        """`_produce`, with an entry in this thread's account."""
         account = self._ledger.account
-        name = self._names.get(topic.name) or self._names.setdefault(topic.name, self._cluster.topic(topic))
 
         def delivered(error: KafkaError | None, _message: Message) -> None:
             self._deliver(account, error, on_ack)
 
         account.sent += 1
+        queued = False
         try:
-            self._producer.produce(
-                name,
-                value,
-                key,
-                -1 if partition is None else partition,
-                on_delivery=delivered,
-                headers=list(headers) if headers else None,
-            )
-        except BufferError:
-            account.sent -= 1
-            return False
-        except KafkaException as error:
-            account.sent -= 1
-            raise mapped(error) from None
-        return True
+            queued = self._produce(topic, key, value, headers, partition, delivered)
+        finally:
+            if not queued:
+                account.sent -= 1
+        return queued
 
     def _deliver(self, account: _Account, error: KafkaError | None, on_ack: OnAck | None) -> None:
         try:

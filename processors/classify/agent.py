@@ -30,7 +30,7 @@ from schemas.tokens import Keyring
 from topics import loop
 from topics.kafka import Cluster
 from topics.loop import Later, Never
-from topics.publisher import Publisher
+from topics.publisher import BatchPublisher
 from topics.record import Record
 from topics.registry import INBOUND
 
@@ -71,7 +71,7 @@ class _Read(NamedTuple):
 
 
 def run(config: ClassifyConfig, stop: threading.Event, ready: Callable[[], None]) -> None:
-    with Publisher(config.cluster, GROUP) as publisher:
+    with BatchPublisher(config.cluster, GROUP) as publisher:
         handle = Classifier(config, publisher).handle
         loop.run(config.cluster, GROUP, (INBOUND,), handle, stop, publisher=publisher, ready=ready, batch=BATCH)
 
@@ -82,7 +82,7 @@ class Classifier:
     def __init__(
         self,
         config: ClassifyConfig,
-        publisher: Publisher,
+        publisher: BatchPublisher,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,

@@ -27,7 +27,7 @@ from topics import admin, loop
 from topics.claims import Claims, ClaimsAway
 from topics.kafka import Cluster
 from topics.loop import Later, Never
-from topics.publisher import Publisher
+from topics.publisher import BatchPublisher
 from topics.record import Record
 from topics.registry import CAMPAIGNS, SENDS, SENDS_URGENT, SITES, Lanes, lanes
 from topics.view import View
@@ -54,7 +54,7 @@ def run(config: PlanConfig, stop: threading.Event, ready: Callable[[], None]) ->
     # A worker that has read a newer shaping file moves what lies in another shard than its own.
     shards = lru_cache(_SITES)(lambda site: config.shaping.at(site).shards)
     rules = Rules(config.tenants, config.pools, config.recipient_secret, partitions, shards)
-    with closing(Reader(config.cluster, GROUP)) as reader, Publisher(config.cluster, GROUP) as publisher:
+    with closing(Reader(config.cluster, GROUP)) as reader, BatchPublisher(config.cluster, GROUP) as publisher:
         planner = Planner(rules, KnownViews(config.cluster, reader), publisher, config.lanes, Claiming(config.claims))
         loop.run(config.cluster, GROUP, (SENDS_URGENT, SENDS), planner.handle, stop, publisher=publisher, ready=ready)
 
@@ -87,7 +87,9 @@ class KnownViews:
 class Planner:
     """Handles batches of the loop, on its thread."""
 
-    def __init__(self, rules: Rules, known: KnownViews, publisher: Publisher, to: Lanes, claiming: Claiming) -> None:
+    def __init__(
+        self, rules: Rules, known: KnownViews, publisher: BatchPublisher, to: Lanes, claiming: Claiming
+    ) -> None:
         self._rules = rules
         self._lanes = to
         self._claiming = claiming

@@ -28,7 +28,7 @@ from sinks.clickhouse.migrate import let_read, migrate
 from sinks.clickhouse.tables import ClickHouseSinkConfig, Tables, Unreadable, connect
 from topics.deadletters import DeadLetters
 from topics.errors import Later
-from topics.publisher import Publisher
+from topics.publisher import BatchPublisher
 from topics.record import Record
 
 ROWS: Final = 10_000
@@ -66,7 +66,7 @@ def run(config: ClickHouseSinkConfig, stop: threading.Event, ready: Callable[[],
     if not _insist(lambda: _prepare(config), stop):
         return
     with (
-        Publisher(config.cluster, GROUP) as publisher,
+        BatchPublisher(config.cluster, GROUP) as publisher,
         closing(Tables(lambda: connect(config, config.database))) as tables,
         closing(Intake(config.cluster, READ)) as intake,
     ):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -64,6 +64,7 @@ def test_an_event_is_written_as_its_model_says(example: Path) -> None:
     assert encode(event, source="test").value == event.model_dump_json().encode()
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner)))
 @example(10**30)
 def test_variables_may_be_any_json(value: object) -> None:

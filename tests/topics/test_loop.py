@@ -13,7 +13,8 @@ from tests.waiting import wait_until
 from topics.deadletters import DeadLetters, Poisoned
 from topics.errors import Later, Never
 from topics.fake import FakeCluster, FakeConsumer
-from topics.loop import Loop, run
+from topics.inlet import Inlet
+from topics.loop import Loop, run, waits
 from topics.record import Record
 from topics.registry import DEADLETTERS, MAX_READ, MESSAGES, SENDS, SENDS_URGENT, UNSUBSCRIBES
 
@@ -324,6 +325,42 @@ def test_lag_is_what_is_left_to_read(fake: FakeCluster, fake_stage: Stage) -> No
     assert sum(inlet.lag() for inlet in loop._inlets) == 9
     stop.set()
     loop.run(stop)
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_it_waits_at_one_inlet_at_a_time_and_long_only_when_nothing_comes(busy: bool) -> None:
+    for since in (0.0, 0.004, 0.02, 0.9, 5.0, float("inf")):
+        urgent, others = waits(2, busy, since)
+        assert min(urgent, others) == 0
+        assert others <= 0.005
+        assert urgent == pytest.approx(max(0.0, 0.01 - since)) if busy or since < 1 else urgent == 0.05
+    assert waits(1, busy, 0.0) == (0.0 if busy else 0.2,)
+
+
+def test_offsets_go_at_intervals_and_with_their_partitions(fake: FakeCluster, fake_stage: Stage) -> None:
+    now = 100.0
+    inlet = Inlet(fake, "plan", [SENDS], clock=lambda: now)
+    committed = fake.broker.groups[fake.group("plan")].committed
+    fake_stage.send(SENDS, *((b"k", b"%d" % n) for n in range(3)))
+
+    def one() -> int:
+        [record] = inlet.take(1, 30)
+        inlet.done([record])
+        inlet.commit()
+        inlet.keep_alive()  # for the answer
+        return sum(committed.values())
+
+    assert one() == 1
+    assert one() == 1
+    now += 0.1
+    inlet.commit()
+    inlet.keep_alive()
+    assert sum(committed.values()) == 2
+    assert one() == 2
+    inlet._on_revoke(inlet._consumer, inlet._consumer.assignment())
+    inlet.keep_alive()
+    assert sum(committed.values()) == 3
+    inlet.close()
 
 
 def test_run_is_a_loop_until_stopped(fake: FakeCluster, fake_stage: Stage) -> None:

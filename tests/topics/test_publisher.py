@@ -12,7 +12,8 @@ from tests.topics.driving import LATER, Stage, delivered
 from tests.waiting import wait_until
 from topics.errors import Broken, Later, Never
 from topics.fake import FakeCluster
-from topics.publisher import Publisher
+from topics.kafka import Cluster
+from topics.publisher import BatchPublisher, Publisher
 from topics.registry import BY_TYPE, DEADLETTERS, MAX_RECORD, MESSAGES, SENDS, SENDS_URGENT
 
 
@@ -170,3 +171,54 @@ def test_close_says_what_was_left_behind(fake: FakeCluster) -> None:
     publisher.publish(delivered("m1"))
     with pytest.raises(Later, match="1 records"):
         publisher.close(0.01)
+
+
+# A publisher of batches
+
+
+def test_waiting_for_a_batch_ends_its_lingering(cluster: Cluster, stage: Stage) -> None:
+    lingering = {"linger.ms": 100_000, "delivery.report.only.error": True}
+    with BatchPublisher(cluster, "plan", clock=lambda: LATER, settings=lingering) as publisher:
+        for number in range(50):
+            publisher.publish(delivered(f"m{number}"))
+        publisher.flush(30)
+        assert publisher.outstanding == 0
+    assert len(stage.read(MESSAGES, 50)) == 50
+
+
+def test_a_batch_that_failed_is_told_once(fake: FakeCluster) -> None:
+    fake.broker.refuses[fake.topic(MESSAGES)] = KafkaError.NOT_ENOUGH_REPLICAS
+    with BatchPublisher(fake, "plan") as publisher:
+        publisher.publish(delivered("m1"))
+        publisher.send(SENDS, b"k", b"v")
+        with pytest.raises(Later, match="NOT_ENOUGH_REPLICAS"):
+            publisher.flush()
+        publisher.flush()
+
+
+def test_a_batch_outlives_a_broker_that_is_away(fake: FakeCluster, fake_stage: Stage) -> None:
+    fake.broker.stop()
+    with BatchPublisher(fake, "plan") as publisher:
+        publisher.publish(delivered("m1"))
+        assert not publisher.settled(0.01)
+        fake.broker.start()
+        assert publisher.settled(30)
+    assert len(fake_stage.read(MESSAGES, 1)) == 1
+
+
+def test_a_batch_larger_than_the_queue_makes_room_as_it_goes(fake: FakeCluster, fake_stage: Stage) -> None:
+    with BatchPublisher(fake, "plan", settings={"queue.buffering.max.messages": 10}) as publisher:
+        for number in range(35):
+            publisher.send(SENDS, b"k", b"%d" % number)
+    assert len(fake_stage.read(SENDS, 35)) == 35
+
+
+def test_a_closed_publisher_of_batches_takes_nothing(fake: FakeCluster) -> None:
+    publisher = BatchPublisher(fake, "plan")
+    fake.broker.stop()
+    publisher.publish(delivered("m1"))
+    with pytest.raises(Later, match="1 records"):
+        publisher.close(0.01)
+    publisher.close()
+    with pytest.raises(Broken):
+        publisher.publish(delivered("m2"))
