@@ -1,14 +1,13 @@
 """Which message goes next, on which connection. Pure; part of the queue owner's core.
 
 Per site: urgent first, then tenants in turn (turns.py); limits of connections, of messages per connection and per
-second; a rest after failures. Over all sites: the worker's connections, dealt in turn, and the room for large mail
+second; a rest after failures. Over all sites: the worker's connections (slots.py), and the room for large mail
 (room.py). What an outcome means is the ledger's.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Iterable
 from math import inf
 from typing import Final
@@ -29,6 +28,7 @@ from sinks.smtp.ledger import Ledger
 from sinks.smtp.policy import backoff
 from sinks.smtp.queue import Entry, Hold, Partition, Session, Site, Stage
 from sinks.smtp.room import AGAIN_S, Room
+from sinks.smtp.slots import Slots
 from sinks.smtp.state import Phase
 from sinks.smtp.turns import Turns
 from sinks.smtp.verdicts import Verdicts
@@ -52,7 +52,7 @@ class Dispatch:
         self.verdicts = Verdicts(rules, ledger, cache)
         self.sessions: dict[int, Session] = {}
         self._idle: dict[int, Session] = {}  # the one that is idle for longest comes first
-        self._hungry: deque[Site] = deque()
+        self._slots = Slots(rules.sessions)
         self._wakes: list[tuple[float, int, Site]] = []
         self._wake = 0
 
@@ -211,16 +211,15 @@ class Dispatch:
         if rate and site.connect_tat - _BURST > now:
             self._wake_at(site, site.connect_tat - _BURST)
             return None
-        if len(self.sessions) >= self._rules.sessions and not self._evict(site):
-            if not site.hungry:
-                site.hungry = True
-                self._hungry.append(site)
+        if not self._slots.has(site) or (len(self.sessions) >= self._rules.sessions and not self._evict(site)):
+            self._slots.wait(site)
             return None
         self._number += 1
         session = Session(self._number, site)
         self.sessions[session.number] = session
         site.sessions[session.number] = session
         site.opening += 1
+        self._slots.opening(session)
         if rate:
             site.connect_tat = max(site.connect_tat, now) + 1.0 / rate
         assert entry.body is not None
@@ -257,6 +256,7 @@ class Dispatch:
 
     def opened(self, session: Session, now: float) -> None:
         session.site.opening -= 1
+        self._slots.opened(session)
         entry = session.entry
         if entry is not None:
             # Connecting took its time: what held when the message was chosen is asked again at the attempt.
@@ -332,6 +332,7 @@ class Dispatch:
         site = session.site
         self._make_room(session)
         self.sessions.pop(session.number, None)
+        self._slots.gone(session)
         if site.sessions.pop(session.number, None) is not None and session.stage is Stage.OPENING:
             site.opening -= 1
         if self._idle.pop(session.number, None) is not None:
@@ -343,18 +344,20 @@ class Dispatch:
 
     def rest(self, site: Site, now: float) -> None:
         """A failed connection or a 421: nothing new for a while."""
+        self._slots.silent(site)
         if site.suspended_until <= now:
             site.failures += 1
             site.suspended_until = now + backoff(site.failures, self._rules.scale)
 
     def _feed(self, now: float) -> None:
-        """Connections are free again: sites that waited for one, in turn."""
-        for _ in range(len(self._hungry)):
-            if len(self.sessions) >= self._rules.sessions and not self._idle:
+        """Connections may be free again: sites that waited for one, in turn."""
+        while len(self.sessions) < self._rules.sessions or self._idle:
+            site = self._slots.next()
+            if site is None:
                 return
-            site = self._hungry.popleft()
-            site.hungry = False
             self.pump(site, now)
+            if site.hungry:
+                return  # no connection that is idle may be closed for it, so for nobody else
 
     # Time
 
