@@ -38,7 +38,7 @@ class Desk:
         with configured():
             self._keyring = wiring.keyring(settings)
         self.cluster = cluster
-        self._register = Register(self._keyring, frozenset(settings.pools))
+        self._register = Register(self._keyring, {name: pool.sources for name, pool in settings.pools.items()})
 
     @property
     def in_force(self) -> list[Control]:

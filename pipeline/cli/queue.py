@@ -20,7 +20,7 @@ from pipeline.cli.controls import desk
 from pipeline.cli.history import history
 from pipeline.cli.orders import Order, event_of
 from pipeline.cli.output import Failure, JsonOption, print_json, print_rows, table, watch
-from pipeline.cli.selection import For, Until, chosen, ending, selecting
+from pipeline.cli.selection import For, Until, chosen, ending, selecting, sources_of_pools
 from pipeline.cli.session import loaded
 from schemas.rules.controls import Action, Control, ControlError, read
 from schemas.rules.selector import parse
@@ -167,7 +167,7 @@ def resume(
 def _carry_out(order: Order, *, dry_run: bool, json: bool, ask: bool = False) -> None:
     event = event_of(order, f"c-{uuid.uuid4().hex[:12]}")
     try:
-        read(event)
+        read(event, sources_of_pools())
     except ControlError as error:
         raise Failure(str(error), status=2) from None
     if dry_run:

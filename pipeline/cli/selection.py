@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.output import Failure
+from pipeline.cli.session import loaded
 from schemas.rules import selector
 from schemas.rules.selector import Selector, SelectorError
 
@@ -22,6 +23,7 @@ _HELP = {
     "pool": "Pool in which the messages wait.",
     "tenant": "Whose messages.",
     "campaign": "Campaign id.",
+    "source": "What its pool may send from; suspended alone, or at a site or provider.",
     "stream": "transactional, marketing, onboarding or newsletter.",
     "older_than": "Accepted longer ago than 30m, 2h, 1d.",
 }
@@ -85,9 +87,15 @@ def chosen(selection: Mapping[str, str], *, waiting: bool = False) -> Selector:
         if waiting and found.before is None:
             named = {name: value for name, value in selection.items() if name != selector.ALL}
             found = selector.parse({**named, selector.BEFORE: datetime.now(UTC).isoformat()})
+        found = found.within(sources_of_pools()) if found.source else found
     except SelectorError as error:
         raise Failure(str(error), status=2) from None
     return found
+
+
+def sources_of_pools() -> dict[str, tuple[str, ...]]:
+    """As they are configured here."""
+    return {name: pool.sources for name, pool in loaded().pools.items()}
 
 
 def span(text: str) -> timedelta:

@@ -101,6 +101,10 @@ def _grouping(by: Sequence[str]) -> dict[str, str]:
 def _where(chosen: Selector) -> tuple[str, dict[str, Any]]:
     conditions = [f"{COLUMNS[name]} = {{{name}:String}}" for name, _ in chosen.terms]
     parameters: dict[str, Any] = dict(chosen.terms)
+    if chosen.source:
+        # What was tried from it once may go from another source of its pool next time, and what was not tried from it.
+        conditions.append("pool IN {pools:Array(String)}")
+        parameters["pools"] = sorted(chosen.pools)
     if chosen.before is not None:
         conditions.append("accepted_at < {before:DateTime64(6, 'UTC')}")
         parameters["before"] = chosen.before

@@ -10,7 +10,7 @@ Where several hold: a purge whose grace is over, then a purge in grace, then a m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -71,13 +71,15 @@ _STARTS: Final = {
 }
 
 
-def read(event: ControlSet) -> Control | None:
-    """The control that the event sets; None when it takes one back. Raises ControlError."""
+def read(event: ControlSet, pools: Mapping[str, Collection[str]]) -> Control | None:
+    """The control that the event sets, where pools have these sources; None when it takes one back. Raises
+    ControlError.
+    """
     action = _STARTS.get(event.action)
     if action is None:
         return None
     try:
-        found = selector.parse(event.selector)
+        found = selector.parse(event.selector).within(pools)
     except SelectorError as error:
         raise ControlError(str(error)) from None
     if event.until is None and action is not Action.SUSPEND:
@@ -87,6 +89,8 @@ def read(event: ControlSet) -> Control | None:
             raise ControlError("a trace is of one domain or site")
         if event.until is not None and event.until - event.occurred_at > TRACED_FOR:
             raise ControlError(f"a trace lasts at most {TRACED_FOR}")
+    elif action is Action.SUSPEND and found.source and not {*found.as_dict()} <= {selector.SOURCE, "site", "provider"}:
+        raise ControlError("a source is suspended as a whole, or for a site or provider: its pool's others go on")
     elif found.before is None and action is not Action.SUSPEND:
         raise ControlError(f"a {event.action} needs {selector.BEFORE}: it is about what waits, not about all to come")
     pool = ""
@@ -95,6 +99,8 @@ def read(event: ControlSet) -> Control | None:
             pool = _NAME.validate_python(event.arguments.get("pool"))
         except ValidationError:
             raise ControlError("a move needs the pool to move to") from None
+        if pool not in pools:
+            raise ControlError(f"pool {pool} is not configured")
     until = event.until.timestamp() if event.until is not None else inf
     return Control(event.control_id, action, found, until, event.occurred_at, event.reason, pool)
 
@@ -105,7 +111,12 @@ class Controls:
     def __init__(self, controls: Iterable[Control] = ()) -> None:
         self.all: tuple[Control, ...] = tuple(sorted(controls, key=lambda each: (each.action, each.control_id)))
         self._traces = tuple(each for each in self.all if each.action is Action.TRACE)
-        self._deciding = self.all[: len(self.all) - len(self._traces)]
+        self.of_sources = tuple(each for each in self.all if each.action is Action.SUSPEND and each.selector.source)
+        self._deciding = tuple(
+            each
+            for each in self.all
+            if each.action is not Action.TRACE and not (each.action is Action.SUSPEND and each.selector.source)
+        )
         self._by: dict[str, dict[str, tuple[Control, ...]]] = {}
         self._others: tuple[Control, ...] = ()
         for control in self._deciding:
@@ -115,7 +126,7 @@ class Controls:
                 attribute, value = index
                 known = self._by.setdefault(attribute, {})
                 known[value] = (*known.get(value, ()), control)
-        self._suspensions = tuple(each for each in self.all if each.action is Action.SUSPEND)
+        self._suspensions = tuple(each for each in self._deciding if each.action is Action.SUSPEND)
         self._early = tuple(each for each in self._deciding if each.action is not Action.SUSPEND)
         self._lanes: dict[str, tuple[Control, ...]] = {}
 
@@ -149,6 +160,13 @@ class Controls:
             found = tuple(each for each in self._suspensions if each.selector.covers(pool, site))
             self._lanes[lane] = found
         return next((each for each in found if each.until > now), None)
+
+    def source_until(self, source: str, site: str, now: float) -> float:
+        """Until when nothing may leave from a source to a site; 0: it may."""
+        if not self.of_sources:
+            return 0.0
+        keeping = (each.until for each in self.of_sources if each.until > now and each.selector.keeps(source, site))
+        return max(keeping, default=0.0)
 
     def reviewing(self, now: float) -> bool:
         """Whether messages are to be looked at before their turn: some are to move, or to end."""

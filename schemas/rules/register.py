@@ -7,17 +7,18 @@ offers each event; a refusal is a sentence for the log.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from schemas.rules.controls import IN_FORCE_MAX, Action, Control, ControlError, Controls, read
+from schemas.rules.controls import IN_FORCE_MAX, Control, ControlError, Controls, read
 from schemas.signing import is_genuine
 from schemas.state import ControlSet
 from schemas.tokens import Keyring
 
 
 class Register:
-    def __init__(self, keyring: Keyring, pools: Set[str]) -> None:
+    def __init__(self, keyring: Keyring, pools: Mapping[str, Collection[str]]) -> None:
+        """`pools`: those that are configured, with the names of their sources."""
         self._keyring = keyring
         self._pools = pools
         self._newest: dict[str, datetime] = {}
@@ -31,11 +32,9 @@ class Register:
         if known is not None and event.occurred_at < known:
             return "older than what is known of the control"
         try:
-            control = read(event)
+            control = read(event, self._pools)
         except ControlError as error:
             return str(error)
-        if control is not None and control.action is Action.MOVE and control.pool not in self._pools:
-            return f"pool {control.pool} is not configured"
         if control is not None and control.ends_at > now and event.control_id not in self._controls:
             self.forget(now)
             if len(self._controls) >= IN_FORCE_MAX:

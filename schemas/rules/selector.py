@@ -6,8 +6,8 @@ moment before which a message was accepted, so that a selector means the same to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -24,9 +24,10 @@ ATTRIBUTES: Final = {  # of a message, by term; the most telling first
     "pool": "pool",
     "stream": "stream",
 }
+SOURCE: Final = "source"
 BEFORE: Final = "accepted_before"
 ALL: Final = "all"  # every message; has to be said, and stands alone
-TERMS: Final = (*ATTRIBUTES, BEFORE, ALL)
+TERMS: Final = (*ATTRIBUTES, SOURCE, BEFORE, ALL)
 _OF_A_LANE: Final = frozenset(("pool", "site", "provider"))
 _VALUE_MAX: Final = 255
 
@@ -37,10 +38,16 @@ class SelectorError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Make one by `parse`. `terms` are in the order of TERMS, `accepted_before` apart."""
+    """Make one by `parse`. `terms` are in the order of TERMS, `source` and `accepted_before` apart.
+
+    Which source a message leaves from is decided when it is tried: until then it is of each source of its pool. So a
+    selector with a source matches nothing before it is told (`within`) which pools have that one.
+    """
 
     terms: tuple[tuple[str, str], ...]
     before: datetime | None = None
+    source: str = ""
+    pools: frozenset[str] = field(default=frozenset(), compare=False)  # that have the source
     _tests: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -54,6 +61,8 @@ class Selector:
     def as_dict(self) -> dict[str, str]:
         """As events carry it."""
         found = dict(self.terms)
+        if self.source:
+            found[SOURCE] = self.source
         if self.before is not None:
             found[BEFORE] = self.before.isoformat()
         return found or {ALL: "yes"}
@@ -63,20 +72,40 @@ class Selector:
         """The attribute and value by which to look it up among many; None when every message must be compared."""
         return self._tests[0] if self._tests else None
 
+    def within(self, pools: Mapping[str, Collection[str]]) -> Selector:
+        """The same, where pools have these sources. Raises SelectorError for a source that is in none."""
+        if not self.source:
+            return self
+        found = frozenset(name for name, sources in pools.items() if self.source in sources)
+        if not found:
+            raise SelectorError(f"{SOURCE}: no pool sends from {self.source}")
+        return replace(self, pools=found)
+
     def matches(self, command: MessageQueue) -> bool:
+        if self.source and command.pool not in self.pools:
+            return False
         if self.before is not None and command.accepted_at >= self.before:
             return False
         return all(getattr(command, attribute) == value for attribute, value in self._tests)
 
     def covers(self, pool: str, site: str) -> bool:
         """Whether it means every message of a lane, whatever they are."""
-        return self.before is None and all(
+        return self.before is None and not self.source and self._of_lane(pool, site)
+
+    def keeps(self, source: str, site: str) -> bool:
+        """Whether it means all that leaves from the source to a site."""
+        return self.source == source and self._of_lane("", site)
+
+    def _of_lane(self, pool: str, site: str) -> bool:
+        return all(
             (name == "pool" and value == pool) or (name in ("site", "provider") and value == site)
             for name, value in self.terms
         )
 
     def may_concern(self, pool: str, site: str) -> bool:
         """Whether a message of the lane could match."""
+        if self.source and pool not in self.pools:
+            return False
         terms = dict(self.terms)
         return terms.get("pool", pool) == pool and terms.get("site", site) == site
 
@@ -85,6 +114,7 @@ def parse(given: Mapping[str, str]) -> Selector:
     """The selector of these terms. Raises SelectorError."""
     terms: dict[str, str] = {}
     before: datetime | None = None
+    source = ""
     for name, value in given.items():
         if name not in TERMS:
             raise SelectorError(f"{name[:32]!r} is not a term of a selector; known: {', '.join(TERMS)}")
@@ -92,13 +122,15 @@ def parse(given: Mapping[str, str]) -> Selector:
             raise SelectorError(f"{name}: 1 to {_VALUE_MAX} printable characters")
         if name == BEFORE:
             before = _instant(value)
+        elif name == SOURCE:
+            source = value
         elif name != ALL:
             terms[name] = _value(name, value)
     if not given:
         raise SelectorError(f"no term: name at least one of {', '.join(TERMS)}")
     if ALL in given and len(given) > 1:
         raise SelectorError(f"{ALL} stands alone")
-    return Selector(tuple((name, terms[name]) for name in ATTRIBUTES if name in terms), before)
+    return Selector(tuple((name, terms[name]) for name in ATTRIBUTES if name in terms), before, source)
 
 
 def _value(name: str, value: str) -> str:

@@ -73,7 +73,9 @@ class Agent:
         named = {source.name for pool in config.pools.values() for source in pool.sources}
         self._shapes = Shapes(config.shaping, config.shaping_file, config.timeouts, named)
         sharing = Sharing(self._shapes, self._publisher, self._knowledge.draws, config.instance)
-        self._steering = Steering(config, self._shapes, self._publisher, sharing, lambda: self._owner)
+        self._steering = Steering(
+            config, self._shapes, self._publisher, sharing, lambda: self._owner, self._knowledge.desk.source_until
+        )
         rules = rules_of(config, self._knowledge, self._shapes, self._steering, sharing.began, lambda: self._partitions)
         self._owner = Owner(rules)
         self._owner.pause()  # until the views are fresh

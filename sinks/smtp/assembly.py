@@ -79,6 +79,7 @@ def rules_of(
     rules = Rules(
         weight=lambda tenant: weights.get(tenant, 1),
         admit=steering.admits(knowledge.admit),
+        stands=steering.stands(knowledge.admit),
         began=began,
         gate=knowledge.desk.gate,
         reviews=knowledge.desk.reviews,

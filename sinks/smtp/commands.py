@@ -182,16 +182,17 @@ class Rules:
     """What the core asks while it decides; pure as far as it can see.
 
     `admit` is asked at the moment an attempt starts: suppressions, controls, campaigns; `began` is told when it has
-    started, from which source, and nothing else has since it was asked about. Of a lane whose `Shape` is `bounded`,
-    `source_until` and `sources_until` say for how long one of its sources, or all of them, may not be used. `gate` is
-    asked before that, of a lane: where all of it is to be parked, no message is looked at and no connection opened.
-    `reviews`: whether messages of a
-    lane are to be looked at before their turn. `limits` are a lane's ceilings, `shape` what overrides leave of them
-    now: asked when they run out, and after `Owner.reshape`.
+    started, from which source, and nothing else has since it was asked about. `stands` is asked when it has started a
+    moment ago and nothing of it is on the wire yet: about all that `admit` is but limits, and about its source. Of a
+    lane whose `Shape` is `bounded`, `source_until` and `sources_until` say for how long one of its sources, or all of
+    them, may not be used. `gate` is asked before that, of a lane: where all of it is to be parked, no message is looked
+    at and no connection opened. `reviews`: whether messages of a lane are to be looked at before their turn. `limits`
+    are a lane's ceilings, `shape` what overrides leave of them now: asked when they run out, and after `Owner.reshape`.
     """
 
     admit: Callable[[MessageQueue, float], Verdict] = lambda command, now: GO
     gate: Callable[[str, float], Park | None] = lambda lane, now: None
+    stands: Callable[[MessageQueue, str, float], bool] = lambda command, source, now: True
     began: Callable[[MessageQueue, str, float], None] = lambda command, source, now: None
     source_until: Callable[[str, str, float], float] = lambda lane, source, now: 0.0
     sources_until: Callable[[str, float], float] = lambda lane, now: 0.0

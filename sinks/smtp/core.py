@@ -17,7 +17,7 @@ order.
     transaction(now)                the next one or None; then write it, and call exactly one of
     committed(number, boot, now)    boot: taken *before* the commit was asked for
     aborted(number, now)            not committed for sure. If that is in doubt, the process must end
-    opened / open_failed / reroute / ready / outcome / late / closed
+    opened / open_failed / reroute / still / ready / outcome / late / closed
                                     what sessions report, by the numbers of `Open`. What a session reports that the core
                                     has dropped or closed is ignored
     acked(ticket, ok, now)          the facts of a Publish
@@ -196,6 +196,15 @@ class Owner:
         entry = session.entry
         assert entry is not None
         self._over(session, entry, result, now, keep=False, rest=rest)
+
+    def still(self, number: int, now: float) -> bool:
+        """The mail is composed, and may have waited for that: whether its attempt may go on, and MAIL be said. If not,
+        there was none, and the session is idle.
+        """
+        session = self._dispatch.sessions.get(number)
+        if session is None or session.stage is not Stage.TRANSFER or session.entry is None:
+            return False
+        return self._dispatch.still(session, now)
 
     def ready(self, number: int, boot: float) -> None:
         """All but the dot is written (and flushed: bytes kept in a buffer could leave much later)."""

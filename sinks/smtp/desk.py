@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import inf
 from threading import Event
@@ -39,16 +39,20 @@ log = structlog.get_logger(__name__)
 class Changed:
     keys: tuple[str, ...]  # whatever is parked under them is to be asked about again
     review: bool  # also what is not at its turn
+    sources: bool = False  # which of them may be used is to be asked again
 
 
 class Desk:
-    def __init__(self, keyring: Keyring, pools: Set[str], worker: str, partitions: Callable[[], int]) -> None:
+    def __init__(
+        self, keyring: Keyring, pools: Mapping[str, Collection[str]], worker: str, partitions: Callable[[], int]
+    ) -> None:
         self.topics: tuple[Topic, ...] = (CONTROLS,)
         self.controls = Controls()
         self._register = Register(keyring, pools)
         self._worker = worker
         self._partitions = partitions
         self._changed: deque[str] = deque()
+        self._sources: tuple[Control, ...] = ()  # suspensions of sources that were told of
         self._next_at = 0.0  # what is there at the start may have begun to act
         self._known_at: float | None = None
         self._ready = Event()
@@ -104,8 +108,10 @@ class Desk:
             keys.append(self._changed.popleft())
         if not keys and now < self._next_at:
             return None
-        self._next_at = self.controls.next_at(now)
-        return Changed(tuple(keys), self.controls.reviewing(now))
+        controls = self.controls
+        self._next_at = controls.next_at(now)
+        sources, self._sources = controls.of_sources != self._sources, controls.of_sources
+        return Changed(tuple(keys), controls.reviewing(now), sources)
 
     def admit(self, command: MessageQueue, now: float) -> Verdict | None:
         """The verdict of the controls; None when none of them is about the message."""
@@ -113,6 +119,10 @@ class Desk:
         if control is None:
             return None
         return verdict_of(control, command, now, self._worker, self._partitions())
+
+    def source_until(self, source: str, site: str, now: float) -> float:
+        """Until when operators keep a source from a site; 0: they do not."""
+        return self.controls.source_until(source, site, now)
 
     def watching(self, command: MessageQueue, now: float) -> Control | None:
         """Who watches the session that carries this message."""

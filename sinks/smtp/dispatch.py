@@ -37,6 +37,7 @@ DOT_WITHIN: Final = 10.0  # seconds of CLOCK_BOOTTIME from the commit; less than
 _PER_OPENING: Final = 4  # messages that wait for a connection under way before another is opened
 _BURST: Final = 0.1  # seconds by which a rate may run ahead: ticks are not exact
 _SOON_S: Final = 5.0  # for which a session waits whose source may not be used, before another takes its place
+_ASKED_MS: Final = 100  # since an attempt began: what was asked then holds
 _PER_FAILURE: Final = 600.0  # seconds after which a silent site's failures are forgotten
 
 
@@ -273,6 +274,23 @@ class Dispatch:
         if session.entry is None:
             self._rest_idle(session, now)
             self.pump(session.site, now)
+
+    def still(self, session: Session, now: float) -> bool:
+        """Whether the attempt may go on, of which nothing is on the wire yet. If not, it did not happen."""
+        entry, site = session.entry, session.site
+        assert entry is not None
+        assert entry.body is not None
+        if now * 1000 - entry.next_at < _ASKED_MS or (
+            self.running
+            and site.held_until <= now
+            and self._rules.gate(site.lane, now) is None
+            and self._rules.stands(entry.body.command, session.source, now)
+        ):
+            return True
+        self.abandon(session, now)
+        self._rest_idle(session, now)
+        self.pump(site, now)
+        return False
 
     def release(self, session: Session, boot: float) -> None:
         """Let the dot go if its commit is known and fresh; ask for a fresh commit if it is old."""

@@ -53,7 +53,8 @@ class Knowledge:
         if on_override is not None:
             self._overrides.listen(lambda _, override: on_override(override) if override is not None else None)
         self._campaigns.listen(lambda key, campaign: self._campaigns_changed.append(key))
-        self.desk = Desk(config.keyring, config.pools.keys() or {"default"}, worker, partitions)
+        pools = {name: {source.name for source in pool.sources} for name, pool in config.pools.items()}
+        self.desk = Desk(config.keyring, pools or {"default": ()}, worker, partitions)
         self._reader.add(self.desk)
         self.draws = Heard()
         self._reader.add(self.draws)
@@ -80,6 +81,8 @@ class Knowledge:
             campaign = self._campaigns_changed.popleft()
             keys += [_campaign_key(campaign), *keys_of(campaign)]
         owner.unpark(keys, now)
+        if changed is not None and changed.sources:
+            owner.reshape(now)
         if changed is not None and changed.review:
             owner.review(now)
 

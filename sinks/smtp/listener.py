@@ -58,6 +58,12 @@ class Listener:
         self._after()
         return gone
 
+    def still(self, session: int) -> bool:
+        if self._owner.still(session, time.time()):
+            return True
+        self._after()
+        return False
+
     def ready(self, session: int) -> None:
         self._owner.ready(session, boottime())
         self._after()

@@ -49,11 +49,14 @@ class Steering:
         publisher: Publisher,
         sharing: Sharing,
         owner: Callable[[], Owner],
+        kept: Callable[[str, str, float], float] = lambda source, site, now: 0.0,
     ) -> None:
+        """`kept`: until when operators keep a source from a site."""
         self._sharing = sharing
         self._shapes = shapes
         self._publisher = publisher
         self._owner = owner
+        self._kept = kept
         self._worker = config.instance
         self._overrides = Overrides(config.retry_scale)
         self._automation = Automation(shapes.rules_at, self._overrides, scale=config.retry_scale)
@@ -67,7 +70,7 @@ class Steering:
         shape = replace(shape, limits=self._shapes.dealt(lane, shape.limits))
         # While one of the pool's sources may serve the site, the others are passed over, and nothing waits.
         names, site = self._sources(lane), site_of(lane)
-        suspended = [self._overrides.source_until(name, site, now) for name in names]
+        suspended = [self._suspended(name, site, now) for name in names]
         if until := min(suspended):
             return Shape(shape.limits, max(shape.suspended_until, until), min(shape.again_at, until))
         if any(suspended) or any(map(self._sharing.limits, names)):
@@ -82,7 +85,7 @@ class Steering:
 
     def source_until(self, lane: str, source: str, now: float) -> float:
         """Until when nothing may leave from the source to the lane's site; 0: it may now."""
-        return self._overrides.source_until(source, site_of(lane), now) or self._sharing.source_until(source, now)
+        return self._suspended(source, site_of(lane), now) or self._sharing.source_until(source, now)
 
     def sources_until(self, lane: str, now: float) -> float:
         """The same of all that may serve it: until the first may."""
@@ -90,7 +93,11 @@ class Steering:
 
     def suspends(self, source: str, site: str, now: float) -> bool:
         """Whether nothing may leave from the source to the site."""
-        return self._overrides.source_until(source, site, now) > 0
+        return self._suspended(source, site, now) > 0
+
+    def _suspended(self, source: str, site: str, now: float) -> float:
+        """Until when it is, by a reply or an operator; 0: it is not."""
+        return max(self._overrides.source_until(source, site, now), self._kept(source, site, now))
 
     def admits(self, before: Admit) -> Admit:
         """Whether an attempt may start: what `before` says, then overrides of senders, then limits of tenants."""
@@ -102,6 +109,18 @@ class Steering:
             return self._sharing.admit(command, now) if verdict is commands.GO else verdict
 
         return admit
+
+    def stands(self, before: Admit) -> Callable[[MessageQueue, str, float], bool]:
+        """Whether an attempt that has started may go on: the same without limits, which have counted it."""
+
+        def stands(command: MessageQueue, source: str, now: float) -> bool:
+            return (
+                before(command, now) is commands.GO
+                and self._admit(command, now) is commands.GO
+                and not self.suspends(source, command.site, now)
+            )
+
+        return stands
 
     def _admit(self, command: MessageQueue, now: float) -> commands.Verdict:
         found = self._overrides.of_sender(command.tenant, command.campaign_id, command.site, now)

@@ -147,6 +147,31 @@ def test_a_move_names_a_configured_pool(cli: Cli, cluster: Cluster) -> None:
     assert (event.action, event.arguments) == ("move", {"pool": "other"})
 
 
+@pytest.fixture
+def sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILRIVER_SOURCES", '{"a": {"ipv4": "192.0.2.1"}, "b": {"ipv4": "192.0.2.2"}}')
+    monkeypatch.setenv("MAILRIVER_POOLS", '{"default": {"sources": ["a", "b"]}, "other": {"sources": ["b"]}}')
+
+
+@pytest.mark.usefixtures("keys", "history", "cluster", "sources")
+def test_what_waits_is_of_each_source_of_its_pool(cli: Cli, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli("queue", "list", "--source", "a", "--by", "pool", "--json").json[0]["waiting"] == 2
+    assert cli("queue", "list", "--source", "a", "--pool", "other", "--json").json == []
+    wrong = cli("queue", "list", "--source", "c")
+    assert (wrong.status, "no pool sends from c" in wrong.err) == (2, True)
+    mixed = cli("queue", "suspend", "--source", "a", "--tenant", "default", "--reason", "x")
+    assert (mixed.status, "suspended as a whole" in mixed.err) == (2, True)
+    assert cli("queue", "suspend", "--source", "a", "--site", "google", "--reason", "listed").status == 0
+    assert cli("queue", "purge", "--source", "b", "--reason", "x", "--json").json["messages"] == 2
+    assert ids(cli)[1] == ("suspend", "site=google source=a")
+    assert cli("queue", "resume", "--source", "a", "--site", "google", "--reason", "delisted").status == 0
+    assert [(each.action, each.selector.get("source")) for each in written(cluster)] == [
+        ("suspend", "a"), ("purge", "b"), ("resume", "a"),
+    ]  # fmt: skip
+    monkeypatch.setenv("MAILRIVER_POOLS", '{"default": {"sources": ["b"]}}')
+    assert cli("queue", "list", "--source", "a").status == 2
+
+
 @pytest.mark.usefixtures("history")
 def test_what_waits_is_counted_by_what_is_named(cli: Cli) -> None:
     listed = cli("queue", "list", "--by", "provider", "--by", "campaign", "--json").json

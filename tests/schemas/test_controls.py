@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from schemas.tokens import Keyring
 AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 NOW = AT.timestamp()
 HOUR = 3_600.0
+POOLS = {"default": ("a", "b"), "other": ("b",), "third": ()}
 KEYRING = Keyring({"a": b"k" * 32, "b": b"l" * 32}, "a")
 
 
@@ -51,7 +53,7 @@ def event(action: str = "suspend", selector: dict[str, str] | None = None, **fie
 
 
 def in_force(*events: ControlSet) -> Controls:
-    return Controls(control for each in events if (control := read(each)) is not None)
+    return Controls(control for each in events if (control := read(each, POOLS)) is not None)
 
 
 class TestSelector:
@@ -63,6 +65,7 @@ class TestSelector:
             ({"domain": "bücher.test"}, "domain=xn--bcher-kva.test"),
             ({"campaign": "Spring"}, "campaign=Spring"),
             ({"all": "yes"}, "all=yes"),
+            ({"source": "a", "site": "Google"}, "site=google source=a"),
             ({"accepted_before": "2026-11-02T10:00:00+01:00"}, "accepted_before=2026-11-02T09:00:00+00:00"),
         ],
     )
@@ -236,17 +239,54 @@ class TestWhichDecides:
             (event("move"), "a move needs the pool"),
             (event("move", arguments={"pool": "a/b"}), "a move needs the pool"),
             (event("move", arguments={"pool": 7}), "a move needs the pool"),
+            (event("move", arguments={"pool": "mars"}), "pool mars is not configured"),
+            (event(selector={"source": "c"}), "no pool sends from c"),
+            (event(selector={"source": "a", "tenant": "default"}), "suspended as a whole"),
+            (event(selector={"source": "a", "accepted_before": AT.isoformat()}), "suspended as a whole"),
             (event(selector={"planet": "mars"}), "'planet' is not a term"),
             (event().model_copy(update={"action": "purge", "until": AT}), "a purge needs accepted_before"),
         ],
     )
     def test_what_nobody_can_carry_out_is_refused(self, wrong: ControlSet, said: str) -> None:
         with pytest.raises(ControlError, match=said):
-            read(wrong)
+            read(wrong, POOLS)
 
     @pytest.mark.parametrize("action", ["resume", "unpurge", "unmove"])
     def test_what_takes_a_control_back_sets_none(self, action: str) -> None:
-        assert read(event(action)) is None
+        assert read(event(action), POOLS) is None
+
+
+class TestSources:
+    def test_a_suspended_source_stops_no_message_and_no_lane(self) -> None:
+        controls = in_force(event(selector={"source": "a"}, until=AT + timedelta(hours=1)))
+        assert controls.source_until("a", "google", NOW) == NOW + HOUR
+        assert controls.source_until("b", "google", NOW) == 0.0
+        assert controls.source_until("a", "google", NOW + HOUR) == 0.0
+        assert not controls
+        assert controls.of(message(), NOW) is None
+        assert controls.closing("default/google#0", NOW) is None
+        assert controls.next_at(NOW) == NOW + HOUR
+
+    def test_at_a_site_it_is_suspended_there_alone(self) -> None:
+        for term in ("site", "provider"):
+            controls = in_force(event(selector={"source": "a", term: "google"}))
+            assert controls.source_until("a", "google", NOW) == inf
+            assert controls.source_until("a", "yahoo", NOW) == 0.0
+
+    def test_what_waits_is_of_each_source_of_its_pool(self) -> None:
+        moves = in_force(event("move", {"source": "a"}, arguments={"pool": "third"}))
+        assert moves.of(message(), NOW) is not None
+        assert moves.of(message(pool="other"), NOW) is None
+        assert moves.reviews("default/google#0", NOW)
+        assert not moves.reviews("other/google#0", NOW)
+        purges = in_force(event("purge", {"source": "b", "tenant": "default"}))
+        assert purges.of(message(pool="other"), NOW) is not None
+        assert purges.of(message(pool="third"), NOW) is None
+        assert purges.of(message(tenant="x"), NOW) is None
+
+    def test_before_the_pools_are_known_it_means_nothing(self) -> None:
+        assert not parse({"source": "a"}).matches(message())
+        assert not parse({"source": "a"}).covers("default", "google")
 
 
 def test_a_trace_watches_and_decides_nothing() -> None:
@@ -289,7 +329,7 @@ class TestSignature:
 
 class TestRegister:
     def register(self) -> Register:
-        return Register(KEYRING, {"default", "other"})
+        return Register(KEYRING, POOLS)
 
     def offer(self, register: Register, *events: ControlSet) -> list[str]:
         return [register.offer(signed(each, KEYRING), NOW) for each in events]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,7 @@ class Internet:
     received: Counter[str] = field(default_factory=Counter)
     recipients: Counter[str] = field(default_factory=Counter)
     callers: Counter[str] = field(default_factory=Counter)  # mails by the address they came from
+    begun: list[tuple[float, str]] = field(default_factory=list)  # each MAIL: when, and from which address
     answers: dict[str, list[str]] = field(default_factory=dict)
     gate: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: the dot is not answered
     waiting: int = 0
@@ -45,6 +47,14 @@ class Internet:
     @property
     def ports(self) -> dict[str, str]:
         return {f"{ADDRESS}:25": self.smtp}
+
+    async def handle_MAIL(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        self.begun.append((time.time(), str((session.peer or ("",))[0])))
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 2.1.0 go on"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         self.waiting += 1

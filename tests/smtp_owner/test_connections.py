@@ -101,6 +101,7 @@ class Heard:
 
     said: list[str] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
+    goes_on: bool = True  # what is composed may be sent
 
     def opened(self, session: int, source: str) -> None:
         self.said.append("opened")
@@ -112,6 +113,9 @@ class Heard:
 
     def misplaced(self, session: int, command: MessageQueue, route: Route) -> bool:
         return False
+
+    def still(self, session: int) -> bool:
+        return self.goes_on
 
     def ready(self, session: int) -> None:
         self.said.append("ready")
@@ -189,6 +193,16 @@ async def stage() -> Stage:
 async def test_a_site_is_spoken_to_as_its_shaping_says(stage: Stage) -> None:
     *_, demand, timeouts = stage.dialing.asked
     assert (demand, timeouts) == (Demand(CLEAR.tls, CLEAR.tls), CLEAR.timeouts)
+
+
+async def test_what_may_no_longer_be_sent_when_it_is_composed_is_not(stage: Stage) -> None:
+    greeted = stage.wire.written
+    stage.heard.goes_on = False
+    stage.start()
+    assert stage.wire.written == greeted
+    stage.heard.goes_on = True
+    stage.until_ready()
+    assert stage.heard.said == ["opened", "ready"]
 
 
 async def test_the_dot_is_written_in_time(stage: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ NOW = AT.timestamp()
 
 def desk(*events: ControlSet | bytes | None) -> Desk:
     """One that has read these."""
-    found = Desk(KEYRING, {"default", "other"}, "w1", lambda: 4)
+    found = Desk(KEYRING, {"default": ("a",), "other": ()}, "w1", lambda: 4)
     for event in events:
         found.feed(record(event))
     found.caught_up(0.0)
@@ -107,6 +108,23 @@ def test_a_suspension_of_a_lane_is_a_gate() -> None:
     assert found.gate("default/b.test#0", NOW) is None
 
 
+def test_a_suspended_source_is_told_once_and_again_when_it_may_go_on() -> None:
+    found = desk(control())
+    assert (changed := found.take(NOW)) is not None
+    assert not changed.sources
+    found.feed(record(control(control_id="c-2", selector={"source": "a"})))
+    assert (changed := found.take(NOW)) is not None
+    assert changed.sources
+    assert found.source_until("a", "a.test", NOW) == inf
+    found.feed(record(control(control_id="c-3")))
+    assert (changed := found.take(NOW)) is not None
+    assert not changed.sources
+    found.feed(record(control("resume", control_id="c-2", selector={"source": "a"})))
+    assert (changed := found.take(NOW)) is not None
+    assert changed.sources
+    assert found.source_until("a", "a.test", NOW) == 0.0
+
+
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
@@ -148,6 +166,6 @@ def test_reading_all_again_changes_nothing() -> None:
 
 
 def test_it_is_of_no_age_before_it_has_read_all() -> None:
-    found = Desk(KEYRING, {"default"}, "w1", lambda: 4)
+    found = Desk(KEYRING, {"default": ()}, "w1", lambda: 4)
     assert found.age == float("inf")
     assert not found.wait_ready(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+from schemas.attempts import AttemptDelivered
 from schemas.lanes import MessageQueue
 from sinks.smtp.commands import GO, Rest, Rules, Verdict
 from sinks.smtp.policy import Limits, Shape
@@ -116,6 +117,32 @@ def test_a_tenant_that_rests_leaves_the_site_to_others() -> None:
     world.play(2)
     assert begun == ["quick"] * 4 + ["slow"] * 4
     assert delivered(world) == 8
+
+
+def test_what_is_forbidden_while_it_is_composed_does_not_start() -> None:
+    stands = [True]
+    world = World(rules=Rules(stands=lambda command, source, now: stands[0], limits=lambda lane: Limits(connections=1)))
+    world.add("one", "two")
+    world.opened()
+    stands[0] = False
+    assert world.owner.still(1, world.now + 0.05), "what was asked a moment ago is not asked again"
+    assert not world.owner.still(1, world.now + 0.5)
+    world.obey()
+    stands[0] = True
+    world.play(2)
+    assert [fact.attempt for fact in world.facts if isinstance(fact, AttemptDelivered)] == [1, 1]
+    assert delivered(world) == 2
+
+
+def test_what_is_composed_while_all_stands_still_waits() -> None:
+    world = World()
+    world.add("one")
+    world.opened()
+    world.owner.pause()
+    assert not world.owner.still(1, world.now + 0.5)
+    world.owner.resume(world.now + 1.0)
+    world.obey()
+    assert world.owner.still(1, world.now + 2.0)
 
 
 def test_a_tenant_whose_allowance_is_gone_as_its_connection_opens_is_not_begun() -> None:
