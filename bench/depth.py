@@ -1,16 +1,18 @@
 """What a deep queue costs: the rate beside it, the owner's memory, bytes written, and a restart's restore.
 
-The queue is held by `send_at`, a day ahead: its messages are accepted, planned and owned, and wait. Depths are
-reached one after the other on one stack, so each point has what the ones before it left.
+The queue of `depths` is held by `send_at`, a day ahead: its messages are accepted, planned and owned, and wait. Depths
+are reached one after the other on one stack, so each point has what the ones before it left.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 from bench import accounting, run, workload
 from bench.throughput import Row, Stack, row, stack
@@ -18,9 +20,11 @@ from bench.watch import Watch
 from bench.workload import Content
 from pipeline import wiring
 from processors.plan.agent import GROUP as PLAN
+from schemas import ids
 from sinks.clickhouse.intake import GROUP as SINK_GROUP
+from sinks.smtp.state import Phase, State, encode, tenant_number
 from topics.publisher import Publisher
-from topics.registry import LANES, MESSAGES, SENDS, lanes
+from topics.registry import LANES, MESSAGES, QUEUE, SENDS, lanes
 
 _AHEAD = timedelta(days=1)
 _OWNERS = f"smtp.{lanes().group}"
@@ -43,6 +47,37 @@ def depths(wanted: Sequence[int], messages: int) -> Iterator[Row]:
             outcome = started.warm([*workload.recipients(messages)])
             found: Row = {"queued": depth, "owner_mib": round(memory)} | cost | row(outcome) | _restart(started)
             yield found
+
+
+def restores(wanted: Sequence[int], messages: int) -> Iterator[Row]:
+    """By messages queued, each written to the queue's topic as its owner would have: what a start with them takes, and
+    the rate beside them. Their bodies are on no lane, and not asked for before their time.
+    """
+    with stack() as started:
+        started.deliver([f"first@{domain}" for domain in workload.domains()])
+        queued = 0
+        for depth in sorted(wanted):
+            restart = _restart(started, partial(_write_states, started, depth - queued))
+            queued = depth
+            found: Row = {"queued": depth} | restart
+            yield found | row(started.warm([*workload.recipients(messages)]))
+
+
+def _write_states(started: Stack, count: int) -> None:
+    now = time.time()
+    day = _AHEAD.total_seconds()
+    tenant = tenant_number(workload.TENANT)
+    with Publisher(wiring.cluster(started.parts.settings), "bench") as publisher:
+        for number in range(count):
+            lane = ids.lane_key("default", f"mx.s{number % workload.SITES + 1}.test", 0)
+            next_at = int((now + day) * 1000) + number % 1_000_000
+            expires_at = keep_until = int(now + 2 * day)
+            state = State(
+                *(Phase.QUEUED, False, number, lane, 1),
+                *(int(now * 1000), next_at, expires_at, keep_until),
+                tenant=tenant,
+            )
+            publisher.send(QUEUE, uuid4().bytes, encode(state), partition=number % QUEUE.embedded)
 
 
 def _fill(started: Stack, count: int, before: int) -> Row:
@@ -85,12 +120,13 @@ def _wait_for_owner(watch: Watch) -> None:
     watch.close()
 
 
-def _restart(started: Stack) -> Row:
+def _restart(started: Stack, meanwhile: Callable[[], None] = lambda: None) -> Row:
     """Stop the owner cleanly and start it again: seconds until it is ready, and what its log says of the restore."""
     parts = started.parts
     log = parts.settings.data / "logs" / "smtp.log"
     place = log.stat().st_size
     with parts.supervisor.held("smtp"):
+        meanwhile()
         began = time.monotonic()
     parts.supervisor.wait_ready(["smtp"], _RESTORE_S)
     ready = time.monotonic() - began

@@ -54,6 +54,10 @@ SECTIONS = (
         depth.depths, "queued", ("messages_per_second", "owner_mib", "restart_ready_s"), "messages queued",
     ),
     Section(
+        "restore", "depths", "restart, memory and rate by states written beforehand", (0, 100_000, 1_000_000), (0, 500),
+        depth.restores, "queued", ("messages_per_second", "owner_mib_restored", "restart_ready_s"), "messages queued",
+    ),
+    Section(
         "sites", "counts", "rate by destination sites", (1, 20, 10_000), (1, 50),
         throughput.sites, "sites", ("messages_per_second", "cpu_seconds_per_1000"), "sites",
     ),
