@@ -66,6 +66,8 @@ class Layout:
     """
 
     def __init__(self, static: Sequence[bytes]) -> None:
+        if not static[-1].endswith(b"\r\n"):
+            raise mime.MimeError("body", "a last line without its end")
         # Between two prepared stretches lies a seam: the lines of one or more dynamic texts, with what is around them.
         first, begun = _cut(static[0])
         prepared, around = [first], [begun]
@@ -77,8 +79,6 @@ class Layout:
                 around.append(b"".join((ended, end, _BETWEEN, begun)))
             else:
                 around.append(ended)
-        if begun:
-            raise mime.MimeError("body", "a last line without its end")
         self._around = around
         self._prepared = list(zip(*map(lines, prepared), strict=True))  # in each of the forms
 
