@@ -32,6 +32,7 @@ COMMANDS = {  # in the order of the help: the module below this package that reg
     "topics": "topics",
     "schema": "schema",
     "dkim": "dkim",
+    "doctor": "doctor",
     "clean": "clean",
 }
 

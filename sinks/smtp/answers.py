@@ -25,6 +25,15 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True)
+class Names:
+    """PTR records; in lower case without the last dot."""
+
+    values: tuple[str, ...]
+    ttl: float = 300.0
+    secure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Texts:
     """TXT records, the strings of each joined."""
 
@@ -74,4 +83,4 @@ class Failure:
     ttl: float = 30.0
 
 
-Answer = MxRecords | Addresses | Texts | TlsaRecords | NoData | NoName | Failure
+Answer = MxRecords | Addresses | Names | Texts | TlsaRecords | NoData | NoName | Failure

@@ -22,7 +22,7 @@ import dns.rdatatype
 import dns.resolver
 
 from sinks.smtp import routing
-from sinks.smtp.answers import Addresses, Answer, Failure, MxRecords, NoData, NoName, Texts, Tlsa, TlsaRecords
+from sinks.smtp.answers import Addresses, Answer, Failure, MxRecords, Names, NoData, NoName, Texts, Tlsa, TlsaRecords
 from sinks.smtp.relays import Relay
 from sinks.smtp.routing import IpPolicy, Permanent, Route, Temporary
 
@@ -35,7 +35,7 @@ _CACHE_MAX = 200_000
 
 class Lookup(Protocol):
     async def __call__(self, name: str, kind: str) -> Answer:
-        """The answer for a name and one of MX, A, AAAA, TXT, TLSA. Never raises for what DNS may say."""
+        """The answer for a name and one of MX, A, AAAA, TXT, TLSA, PTR. Never raises for what DNS may say."""
         ...
 
 
@@ -78,6 +78,8 @@ class Resolver:
                 return MxRecords(tuple(sorted((int(mx.preference), _text(mx.exchange)) for mx in answer)), ttl, secure)
             case "TXT":
                 return Texts(tuple(sorted(b"".join(record.strings) for record in answer)), ttl, secure)
+            case "PTR":
+                return Names(tuple(sorted(_text(record.target) for record in answer)), ttl, secure)
             case "TLSA":
                 records = (Tlsa(int(each.usage), int(each.selector), int(each.mtype), each.cert) for each in answer)
                 return TlsaRecords(tuple(records), ttl, secure)

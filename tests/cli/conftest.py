@@ -5,17 +5,24 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
 import pytest
 import structlog
 
 from pipeline.cli import main
+from pipeline.dkim_records import strings
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +79,52 @@ def process(tmp_path: Path) -> Cli:
         return Outcome(ended.returncode, ended.stdout, ended.stderr)
 
     return call
+
+
+Zone = dict[str, list[str]]
+"""TXT records by name; others by `NAME KIND`."""
+
+CONFIGURATION = """
+[delivery]
+nameservers = ["127.0.0.1:{port}"]
+[tenants.default]
+sending_domains = ["brand.test", "shared.test"]
+return_path_domain = "b.brand.test"
+tracking_url = "https://t.brand.test"
+[tenants.other]
+sending_domains = ["shared.test"]
+return_path_domain = "b.shared.test"
+tracking_url = "https://t.shared.test"
+"""
+
+
+@pytest.fixture
+def zone(tmp_path: Path) -> Iterator[Zone]:
+    records: Zone = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
+        listening.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=_serve, args=(listening, records))
+        thread.start()
+        (tmp_path / "mailriver.toml").write_text(CONFIGURATION.format(port=listening.getsockname()[1]))
+        yield records
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.sendto(b"stop", listening.getsockname())
+        thread.join()
+
+
+def _serve(listening: socket.socket, records: Zone) -> None:
+    while (received := listening.recvfrom(4096))[0] != b"stop":
+        query = dns.message.from_wire(received[0])
+        name = query.question[0].name.to_text(omit_final_dot=True)
+        kind = dns.rdatatype.to_text(query.question[0].rdtype)
+        reply = dns.message.make_response(query)
+        if "away" in records:
+            reply.set_rcode(dns.rcode.SERVFAIL)
+        elif f"{name} {kind}" in records:
+            reply.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", kind, *records[f"{name} {kind}"]))
+        elif name in records and kind == "TXT":
+            texts = [" ".join(f'"{text}"' for text in strings(value)) for value in records[name]]
+            reply.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", "TXT", *texts))
+        else:
+            reply.set_rcode(dns.rcode.NXDOMAIN)
+        listening.sendto(reply.to_wire(), received[1])

@@ -2,62 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import dns.message
-import dns.rcode
-import dns.rrset
 import pytest
 
-from pipeline.dkim_records import Finding, compare, strings, zone_line
-from tests.cli.conftest import Cli
-
-Zone = dict[str, list[str]]
-
-CONFIGURATION = """
-[delivery]
-nameservers = ["127.0.0.1:{port}"]
-[tenants.default]
-sending_domains = ["brand.test", "shared.test"]
-return_path_domain = "b.brand.test"
-tracking_url = "https://t.brand.test"
-[tenants.other]
-sending_domains = ["shared.test"]
-return_path_domain = "b.shared.test"
-tracking_url = "https://t.shared.test"
-"""
-
-
-@pytest.fixture
-def zone(tmp_path: Path) -> Iterator[Zone]:
-    records: Zone = {}
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
-        listening.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=_serve, args=(listening, records))
-        thread.start()
-        (tmp_path / "mailriver.toml").write_text(CONFIGURATION.format(port=listening.getsockname()[1]))
-        yield records
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-            asking.sendto(b"stop", listening.getsockname())
-        thread.join()
-
-
-def _serve(listening: socket.socket, records: Zone) -> None:
-    while (received := listening.recvfrom(4096))[0] != b"stop":
-        query = dns.message.from_wire(received[0])
-        name = query.question[0].name.to_text(omit_final_dot=True)
-        reply = dns.message.make_response(query)
-        if "away" in records:
-            reply.set_rcode(dns.rcode.SERVFAIL)
-        elif name in records:
-            texts = [" ".join(f'"{text}"' for text in strings(value)) for value in records[name]]
-            reply.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", "TXT", *texts))
-        else:
-            reply.set_rcode(dns.rcode.NXDOMAIN)
-        listening.sendto(reply.to_wire(), received[1])
+from pipeline.dkim_records import Finding, compare, zone_line
+from tests.cli.conftest import Cli, Zone
 
 
 def published(cli: Cli, zone: Zone) -> None:

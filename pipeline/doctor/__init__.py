@@ -1,0 +1,1 @@
+"""Whether a sending domain is ready to go live: what DNS and Kafka say, against what the configuration needs."""
