@@ -27,6 +27,7 @@ from pipeline.settings import Settings, load
 from pipeline.supervisor import Service, Supervisor
 from sinks.smtp.dkim import Algorithm, create_key_file
 from topics import admin
+from topics.registry import LANES
 
 ROOT = Path(__file__).resolve().parents[1]
 _START_S = 180.0
@@ -76,7 +77,7 @@ def running(data: Path, world: Internet, signing: Signing, size: Size = Size()) 
         _keys(settings, signing)
         supervisor.start([_clickhouse(settings)])
         supervisor.wait_ready(["clickhouse-server"], _START_S)
-        admin.apply(wiring.cluster(settings), admin.Profile.EMBEDDED)
+        admin.apply(wiring.cluster(settings), admin.Profile.EMBEDDED, wiring.topics(settings))
         workers = [_role(settings, "smtp", str(number)) for number in range(2, size.workers + 1)]
         services = [_role(settings, name) for name in ROLES] + workers
         supervisor.start(services)
@@ -95,6 +96,7 @@ def _settings(data: Path, world: Internet, bootstrap: str, size: Size) -> Settin
         "data": str(data),
         "kafka": {"bootstrap": bootstrap},
         "clickhouse": {"url": f"http://127.0.0.1:{clickhouse}"},
+        "lanes": {"partitions": max(LANES.embedded, size.workers)},  # or a worker would have none
         "delivery": {
             "mode": "sink",
             "port_map": str(world.port_map),

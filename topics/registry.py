@@ -1,7 +1,8 @@
 """One declaration per topic: what it holds, its key, its size, how long it is kept, who writes and who reads.
 
 Names here are without the prefix; `topics.kafka.Cluster` adds it. Partition counts are those of the embedded stack
-and of production; a topic is never widened in place (a lane's new generation fills while the old drains).
+and of production; a topic is never widened in place (a lane's new generation fills while the old drains). The embedded
+stack has few, since librdkafka sends a request for each partition: with half of them its broker has half to do.
 """
 
 from __future__ import annotations
@@ -102,9 +103,9 @@ class Lanes:
 
 
 def lanes(generation: int = 1, partitions: int | None = None) -> Lanes:
-    """`partitions`: other than the usual 4 in the embedded stack and 12 in production."""
+    """`partitions`: other than the usual 2 in the embedded stack and 12 in production."""
     group = "main" if generation == 1 else f"main-{generation}"
-    counts = (4, 12) if partitions is None else (partitions, partitions)
+    counts = (2, 12) if partitions is None else (partitions, partitions)
 
     def lane(name: str) -> Topic:
         return Topic(name, "pool/site#shard", ("message.queue",), *counts, _LANE_MS, ("plan", "smtp"), ("smtp",))
@@ -116,9 +117,9 @@ def lanes(generation: int = 1, partitions: int | None = None) -> Lanes:
     return Lanes(group, lane(f"mail.lanes.{group}"), lane(f"mail.lanes.{group}.urgent"), state)
 
 
-SENDS = Topic("mail.sends", "idempotency key", (SEND,), 4, 12, 7 * DAY_MS, ("upstream",), ("plan",), broker_time=True)
+SENDS = Topic("mail.sends", "idempotency key", (SEND,), 2, 12, 7 * DAY_MS, ("upstream",), ("plan",), broker_time=True)
 SENDS_URGENT = Topic(
-    "mail.sends.urgent", "idempotency key", (SEND,), 4, 12, 7 * DAY_MS, ("upstream",), ("plan",), broker_time=True
+    "mail.sends.urgent", "idempotency key", (SEND,), 2, 12, 7 * DAY_MS, ("upstream",), ("plan",), broker_time=True
 )
 LANES, LANES_URGENT, QUEUE = lanes().topics
 INBOUND = Topic(
@@ -133,8 +134,9 @@ MESSAGES = _fact(
     "message_id",
     tuple(kind for kind in _types("message.") if kind not in ("message.queue", "message.opened", "message.clicked")),
     ("plan", "smtp"),
+    embedded=1,
 )
-ATTEMPTS = _fact("mail.attempts", "message_id", _types("attempt."), ("smtp",))
+ATTEMPTS = _fact("mail.attempts", "message_id", _types("attempt."), ("smtp",), embedded=1)
 TALLIES = Topic(
     "mail.tallies", "kind/name", ("tally.counted",), 1, 12, 30 * DAY_MS, ("smtp",), ("score", "shape", SINK)
 )

@@ -36,7 +36,7 @@ def test_a_broker_as_declared_needs_nothing() -> None:
 
 def test_a_missing_topic_is_created_with_the_profile_s_partitions() -> None:
     [change] = compare([MESSAGES], {}, 1, Profile.EMBEDDED)
-    assert (change.kind, change.wanted, change.obstacle) == (Kind.CREATE, "2 partitions, 1 replicas", "")
+    assert (change.kind, change.wanted, change.obstacle) == (Kind.CREATE, "1 partitions, 1 replicas", "")
 
 
 @pytest.mark.parametrize(("brokers", "expected"), [(1, (1, 1)), (2, (2, 1)), (3, (3, 2)), (7, (3, 2))])
