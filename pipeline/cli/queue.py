@@ -127,7 +127,11 @@ def move(
     pools = loaded().pools
     if to not in pools:
         raise Failure(f"pool {to} is not configured; known: {', '.join(pools)}", status=2)
-    order = Order("move", chosen(selection, waiting=True), reason, ending(lasting, until, _MOVING), {"pool": to})
+    wanted = chosen(selection, waiting=True)
+    arguments: dict[str, Any] = {"pool": to}
+    if wanted.source:
+        arguments["pools"] = sorted(wanted.pools)  # for the history, which does not know whose sources are where
+    order = Order("move", wanted, reason, ending(lasting, until, _MOVING), arguments)
     _carry_out(order, dry_run=dry_run, json=json)
 
 

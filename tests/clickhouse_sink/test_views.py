@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 import pytest
 
 from schemas import attempts, feedback, messages
 from schemas.envelope import Event
+from schemas.state import ControlSet
 from sinks.clickhouse.migrate import views
 from tests.clickhouse_sink.conftest import Database
 from tests.clickhouse_sink.history import Story, numbered
@@ -85,6 +87,59 @@ def test_what_waits_is_in_the_queue_and_what_has_ended_is_not(database: Database
         (fresh.id, 0, 0, "mail.test", "", "default", "", 0, "spring"),
         (deferred.id, 2, 2, "site", "google", "other", "mta-1", 451, "spring"),
     ]
+
+
+def moved(to: str, at: datetime, *, pools: tuple[str, ...] = (), **selector: str) -> ControlSet:
+    """What waits by then goes to another pool."""
+    return ControlSet.from_cause(
+        f"{to}/{at}/{selector}", occurred_at=at, control_id=f"c-{to}-{at}", action="move", reason="blocked",
+        selector={**selector, "accepted_before": at.isoformat()}, until=at + timedelta(hours=1),
+        arguments={"pool": to, "pools": list(pools)} if pools else {"pool": to},
+    )  # fmt: skip
+
+
+def waits_in(database: Database, message_id: str) -> tuple[str, datetime | None]:
+    found = database.one("SELECT pool, next_at FROM v_queue WHERE message_id = {id:String}", id=message_id)
+    at = found["next_at"]
+    assert at is None or isinstance(at, datetime)
+    return str(found["pool"]), at.replace(tzinfo=UTC) if at is not None else None
+
+
+def test_what_was_moved_is_in_its_new_pool_before_its_next_attempt(database: Database, story: Story) -> None:
+    untried = story.message("in_flight")
+    tried = story.message("in_flight")
+    tried.attempt(attempts.AttemptDeferred, next_at=NOW, reply_code=451)
+    at = NOW - timedelta(minutes=10)
+    campaign = str(story.seed)  # of this story's messages alone
+    story.events[:] = [event.model_copy(update={"campaign_id": campaign}) for event in story.events]
+    write(database, story.events)
+    assert waits_in(database, untried.id) == ("default", None)
+    write(database, [moved("second", at, campaign=campaign, pool="default")])
+    for each in (untried, tried):
+        assert waits_in(database, each.id) == ("second", at), "and it is tried at once"
+    # Not for these: another campaign, pool, site, provider, tenant, stream, domain; accepted later.
+    for number, other in enumerate(
+        [{"campaign": "x"}, {"pool": "default"}, {"site": "x"}, {"provider": "x"}, {"tenant": "x"},
+         {"stream": "onboarding"}, {"domain": "x.test"}]
+    ):  # fmt: skip
+        selector: dict[str, Any] = {"campaign": campaign, **other}
+        write(database, [moved("third", at + timedelta(minutes=1, seconds=number), **selector)])
+    write(database, [moved("third", START - timedelta(hours=1), campaign=campaign)])
+    assert waits_in(database, untried.id)[0] == "second"
+    # In order: from pool to pool, and back.
+    write(database, [moved("default", at + timedelta(minutes=3), campaign=campaign, source="a", pools=("second",))])
+    write(database, [moved("fourth", at + timedelta(minutes=2), campaign=campaign, source="b", pools=("third",))])
+    assert waits_in(database, untried.id)[0] == "default"
+
+
+def test_a_newer_attempt_knows_its_pool_better_than_a_move_that_came_before(database: Database, story: Story) -> None:
+    made = story.message("in_flight", campaign_id=f"of-{story.seed}")
+    made.common["pool"] = "mended"
+    made.later(600)
+    made.attempt(attempts.AttemptDeferred, next_at=NOW, reply_code=451)
+    write(database, story.events)
+    write(database, [moved("second", made.accepted_at + timedelta(minutes=1), campaign=f"of-{story.seed}")])
+    assert waits_in(database, made.id) == ("mended", NOW)
 
 
 def test_a_bounce_after_delivery_is_no_second_end(database: Database, story: Story) -> None:
