@@ -26,6 +26,7 @@ class Member:
     heard: float
     owned: frozenset[int] = frozenset()  # lane partitions, as the broker sees them
     target: frozenset[int] = frozenset()
+    leaving: frozenset[int] = frozenset()  # of those owned, what it was told to let go of
     previous: int = -1  # accepted in a heartbeat: the answer that raised the epoch may have been lost
 
 
@@ -59,7 +60,9 @@ class Group:
         elif member is None or epoch not in (member.epoch, member.previous):
             return None
         member.heard = now
-        if owned <= member.target:
+        # Told once, it must, even if the partition is to be its own again: until then its epoch stays.
+        member.leaving = owned & (member.leaving | owned - member.target)
+        if not member.leaving:
             # Nothing left to let go of: the member may see the newest epoch, and what others have released.
             if member.epoch != self.epoch:
                 member.previous, member.epoch = epoch, self.epoch
@@ -67,7 +70,7 @@ class Group:
             member.owned = owned | (member.target - taken)
         else:
             member.owned = owned
-        return member.epoch, member.owned & member.target
+        return member.epoch, member.owned & member.target - member.leaving
 
     def leave(self, name: str) -> None:
         if self.members.pop(name, None) is not None:
