@@ -23,6 +23,7 @@ from sinks.smtp.bodies import BodyReader
 from sinks.smtp.commands import Bodies, Command, Drained, Fetch, Publish
 from sinks.smtp.config import SmtpConfig
 from sinks.smtp.core import Depth, Owner
+from sinks.smtp.filling import Filling
 from sinks.smtp.knowledge import Knowledge
 from sinks.smtp.listener import Listener
 from sinks.smtp.membership import Membership
@@ -41,9 +42,6 @@ from topics.publisher import Publisher
 
 __all__ = ["Agent", "SmtpConfig"]
 
-_FILL_IDLE_S: Final = 0.005  # a transaction costs 5 ms: alone, a message should not wait for company
-_FILL_BUSY_S: Final = 0.05
-_BUSY: Final = 32  # records of the last transaction
 _ABORTED_S: Final = 0.2  # until the next one after an abort
 _TICK_S: Final = 0.1
 _TALLY_S: Final = 1.0
@@ -123,7 +121,7 @@ class Agent:
         )
         self._writing_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._last_size = 0
+        self._filling = Filling()
         self._obeying = False
 
     def _threadsafe(self, call: Callable[..., None]) -> Callable[..., None]:
@@ -239,7 +237,10 @@ class Agent:
         self._after()
 
     def _on_report(self, report: journal.Report) -> None:
-        self._writing_since = None
+        if self._writing_since is not None:
+            now = time.monotonic()
+            self._filling.ended(now - self._writing_since, now)
+            self._writing_since = None
         match report:
             case journal.Committed(number, began):
                 self._owner.committed(number, began, time.time())
@@ -263,8 +264,7 @@ class Agent:
         finally:
             self._obeying = False
         if self._timer is None and self._writing_since is None and self._owner.unwritten:
-            fill = _FILL_BUSY_S if self._last_size > _BUSY else _FILL_IDLE_S
-            self._timer = self._loop.call_later(fill, self._write)
+            self._timer = self._loop.call_later(self._filling.wait(time.monotonic()), self._write)
 
     def _obey(self, command: Command) -> None:
         match command:
@@ -283,7 +283,6 @@ class Agent:
             return
         transaction = self._owner.transaction(time.time())
         if transaction is not None:
-            self._last_size = len(transaction.records)
             self._writing_since = time.monotonic()
             self._journal.write(transaction, self._membership.metadata)
 
