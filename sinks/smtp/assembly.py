@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Final
 
 from schemas.lanes import MessageQueue
 from sinks.smtp import dns
@@ -18,6 +19,7 @@ from sinks.smtp.dialer import Dialer
 from sinks.smtp.knowledge import Knowledge
 from sinks.smtp.places import Places
 from sinks.smtp.policy import Policy
+from sinks.smtp.press import BATCH
 from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.routing import Permanent, Route, Temporary
 from sinks.smtp.shapes import Shapes
@@ -30,6 +32,8 @@ from sinks.smtp.sts_fetch import StsFetcher
 from sinks.smtp.sts_policies import StsPolicies
 from sinks.smtp.tls_policies import PublishedPolicies
 from sinks.smtp.tracing import Tracer
+
+_ORDERS: Final = 4 * BATCH  # of a process that composes: 50 to 150 ms of its work, so that it never waits for ours
 
 
 def connections(
@@ -93,6 +97,7 @@ def rules_of(
         sessions=config.sessions,
         size=lambda record: size_of(record, knowledge.campaign),
         large_bytes=config.large_bytes,
+        orders=_ORDERS * config.presses,
         lanes=(config.lanes.ordinary.name, config.lanes.urgent.name),
         worker=config.instance,
     )

@@ -27,7 +27,9 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Write everything of this message but the final dot. Answer: `ready` when it is written, or `outcome`."""
+    """Compose this message, and write all of it but the final dot. Answer: `composed`, and `ready` when it is written;
+    or `outcome`.
+    """
 
     session: int
     attempt: int
@@ -206,6 +208,7 @@ class Rules:
     sessions: int = 1_000  # connections of this worker, all sites together
     size: Callable[[LaneRecord], int] = lambda record: record.size  # of a mail when it is composed, about
     large_bytes: int = 256 * 1024 * 1024  # of large mail under way at a time
+    orders: int = 64  # messages that are being composed at a time, and as many urgent ones
     cache_bytes: int = 64 * 1024 * 1024  # bodies of waiting messages kept in memory
     batch: int = 2_000  # records after which a transaction takes no further partition
     lanes: tuple[str, str] = ("mail.lanes.main", "mail.lanes.main.urgent")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -48,6 +48,7 @@ class Ears(Protocol):
     def opened(self, session: int, source: str) -> None: ...
     def open_failed(self, session: int, command: MessageQueue, result: Result, *, rest: bool) -> None: ...
     def misplaced(self, session: int, command: MessageQueue, route: Route) -> bool: ...
+    def composed(self, sessions: Sequence[int]) -> None: ...
     def still(self, session: int) -> bool: ...
     def ready(self, session: int) -> None: ...
     def outcome(self, session: int, command: MessageQueue, result: Result, *, keep: bool, rest: bool) -> None: ...
@@ -101,9 +102,11 @@ class Connections:
 
     def printed(self, printed: Printed) -> None:
         """Messages are composed. On the loop's thread."""
-        for number, composition in printed:
-            link = self._orders.pop(number, None)
-            if link is None or link.order != number or self._links.get(link.number) is not link:
+        links = [(self._orders.pop(number), number, composition) for number, composition in printed]
+        # First, so that the processes have their next orders before these are sent.
+        self._ears.composed([link.number for link, number, _ in links if link.order == number])
+        for link, number, composition in links:
+            if link.order != number or self._links.get(link.number) is not link:
                 continue  # dropped in the meantime
             match composition:
                 case Composed(envelope, wire):
@@ -204,6 +207,7 @@ class Connections:
         view = self._policies.known(domain)
         if view is None:
             link.opening = asyncio.get_running_loop().create_task(self._ask(link, record))
+            self._ears.composed((link.number,))  # others may be, as long as that takes
             return False
         session = link.session
         if session is None or not carries(session.info, view):

@@ -17,7 +17,7 @@ order.
     transaction(now)                the next one or None; then write it, and call exactly one of
     committed(number, boot, now)    boot: taken *before* the commit was asked for
     aborted(number, now)            not committed for sure. If that is in doubt, the process must end
-    opened / open_failed / reroute / still / ready / outcome / late / closed
+    opened / open_failed / reroute / composed / still / ready / outcome / late / closed
                                     what sessions report, by the numbers of `Open`. What a session reports that the core
                                     has dropped or closed is ignored
     acked(ticket, ok, now)          the facts of a Publish
@@ -59,6 +59,7 @@ class Depth:
 
     messages: int  # queued, sending, or ended with facts owed
     sending: int
+    composing: int
     owed: int  # messages whose facts are on their way
     marks: int
     sessions: int
@@ -196,6 +197,10 @@ class Owner:
         entry = session.entry
         assert entry is not None
         self._over(session, entry, result, now, keep=False, rest=rest)
+
+    def composed(self, numbers: Iterable[int], now: float) -> None:
+        """The messages of these sessions have left the processes that compose."""
+        self._dispatch.composed(numbers, now)
 
     def still(self, number: int, now: float) -> bool:
         """The mail is composed, and may have waited for that: whether its attempt may go on, and MAIL be said. If not,
@@ -349,6 +354,7 @@ class Owner:
         return Depth(
             messages=sum(len(partition.entries) for partition in owned),
             sending=sum(session.entry is not None for session in self._dispatch.sessions.values()),
+            composing=self._dispatch.composing,
             owed=self._ledger.owed,
             marks=sum(len(partition.marks) for partition in owned),
             sessions=len(self._dispatch.sessions),

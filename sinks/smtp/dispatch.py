@@ -1,8 +1,8 @@
 """Which message goes next, on which connection. Pure; part of the queue owner's core.
 
 Per site: urgent first, then tenants in turn (turns.py); limits of connections, of messages per connection and per
-second; a rest after failures. Over all sites: the worker's connections (slots.py), and the room for large mail
-(room.py). What an outcome means is the ledger's.
+second; a rest after failures. Over all sites: the worker's connections (slots.py), the room of the processes that
+compose (orders.py) and that for large mail (room.py). What an outcome means is the ledger's.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sinks.smtp.commands import (
     Start,
 )
 from sinks.smtp.ledger import Ledger
+from sinks.smtp.orders import Orders
 from sinks.smtp.policy import backoff
 from sinks.smtp.queue import Entry, Hold, Partition, Session, Site, Stage
 from sinks.smtp.room import AGAIN_S, Room
@@ -35,6 +36,7 @@ from sinks.smtp.verdicts import Verdicts
 
 DOT_WITHIN: Final = 10.0  # seconds of CLOCK_BOOTTIME from the commit; less than the group's session time-out
 _PER_OPENING: Final = 4  # messages that wait for a connection under way before another is opened
+_FIRST: Final = 2  # connections opened at a time to a site that has none; else as many as it has
 _BURST: Final = 0.1  # seconds by which a rate may run ahead: ticks are not exact
 _SOON_S: Final = 5.0  # for which a session waits whose source may not be used, before another takes its place
 _ASKED_MS: Final = 100  # since an attempt began: what was asked then holds
@@ -50,6 +52,7 @@ class Dispatch:
         self._cache = cache
         self._number = 0
         self._room = Room(rules.large_bytes)
+        self._orders = Orders(rules.orders)
         self.verdicts = Verdicts(rules, ledger, cache)
         self.sessions: dict[int, Session] = {}
         self._idle: dict[int, Session] = {}  # the one that is idle for longest comes first
@@ -114,7 +117,7 @@ class Dispatch:
             if not self._room.has(size, site.lane, now):
                 turns.rest(now + AGAIN_S)
                 continue
-            if not self._paced(site, now):
+            if not self._paced(site, now) or not self._orders.has(site, entry.urgent):
                 return
             if site.bounded:
                 session = self._allowed(site, entry, now)
@@ -206,7 +209,7 @@ class Dispatch:
     def _open(self, site: Site, entry: Entry, now: float) -> Session | None:
         if len(site.sessions) >= site.limits.connections:
             return None
-        if site.opening and not entry.urgent and site.waiting <= site.opening * _PER_OPENING:
+        if site.opening and not entry.urgent and not self._may_open_another(site):
             return None
         rate = site.limits.connections_per_second
         if rate and site.connect_tat - _BURST > now:
@@ -226,6 +229,14 @@ class Dispatch:
         assert entry.body is not None
         self._out.append(Open(session.number, site.lane, entry.body.command))
         return session
+
+    @staticmethod
+    def _may_open_another(site: Site) -> bool:
+        """While one is being opened. Their number doubles with each that opens, as long as they have work: a site that
+        does not answer is not called by all at once, nor one whose mail composing will not feed to so many.
+        """
+        opened = len(site.sessions) - site.opening
+        return site.waiting > site.opening * _PER_OPENING and site.opening < max(_FIRST, opened)
 
     def _evict(self, wanting: Site) -> bool:
         """Close the connection that has been idle for longest, of a site where nothing waits."""
@@ -252,6 +263,7 @@ class Dispatch:
         assert entry.body is not None
         self._rules.began(entry.body.command, session.source, now)
         session.stage = Stage.TRANSFER
+        session.order = self._orders.take(entry.urgent)
         session.sent += 1
         self._out.append(Start(session.number, entry.attempts, entry.body))
 
@@ -273,7 +285,18 @@ class Dispatch:
                 self.abandon(session, now)  # to the front of the queue, where it meets with what keeps it
         if session.entry is None:
             self._rest_idle(session, now)
-            self.pump(session.site, now)
+        self.pump(session.site, now)
+
+    @property
+    def composing(self) -> int:
+        """Messages with the processes that compose."""
+        return self._orders.begun
+
+    def composed(self, numbers: Iterable[int], now: float) -> None:
+        for number in numbers:
+            if (session := self.sessions.get(number)) is not None:
+                self._give_order(session)
+        self._feed(now)
 
     def still(self, session: Session, now: float) -> bool:
         """Whether the attempt may go on, of which nothing is on the wire yet. If not, it did not happen."""
@@ -359,6 +382,11 @@ class Dispatch:
     def _make_room(self, session: Session) -> None:
         self._room.give(session.room)
         session.room = 0
+        self._give_order(session)
+
+    def _give_order(self, session: Session) -> None:
+        self._orders.give(session.order)
+        session.order = 0
 
     def rest(self, site: Site, now: float) -> None:
         """A failed connection or a 421: nothing new for a while."""
@@ -368,7 +396,9 @@ class Dispatch:
             site.suspended_until = now + backoff(site.failures, self._rules.scale)
 
     def _feed(self, now: float) -> None:
-        """Connections may be free again: sites that waited for one, in turn."""
+        """There may be room for composing again, or a connection: sites that waited for it, in turn."""
+        while (site := self._orders.next()) is not None:
+            self.pump(site, now)
         while len(self.sessions) < self._rules.sessions or self._idle:
             site = self._slots.next()
             if site is None:

@@ -6,7 +6,7 @@ On the event loop. Each call ends with `after`: what the core says to it is carr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from schemas.lanes import MessageQueue
 from sinks.smtp.clock import boottime
@@ -57,6 +57,10 @@ class Listener:
         gone = self._owner.reroute(session, to, time.time())
         self._after()
         return gone
+
+    def composed(self, sessions: Sequence[int]) -> None:
+        self._owner.composed(sessions, time.time())
+        self._after()
 
     def still(self, session: int) -> bool:
         if self._owner.still(session, time.time()):

@@ -114,7 +114,7 @@ class Stage(Enum):
 
 
 class Session:
-    __slots__ = ("committed", "entry", "idle_since", "number", "room", "sent", "site", "source", "stage")
+    __slots__ = ("committed", "entry", "idle_since", "number", "order", "room", "sent", "site", "source", "stage")
 
     def __init__(self, number: int, site: Site) -> None:
         self.number = number
@@ -124,6 +124,7 @@ class Session:
         self.entry: Entry | None = None
         self.committed: float | None = None  # BOOTTIME at which the commit of its entry's `sending` began
         self.sent = 0
+        self.order = 0  # what it has taken of the room where its message is composed
         self.room = 0  # bytes that it has taken of the room for large mail
         self.idle_since = 0.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import cast
@@ -102,6 +103,7 @@ class Heard:
     said: list[str] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
     goes_on: bool = True  # what is composed may be sent
+    sessions: list[int] = field(default_factory=list)  # whose messages are composed
 
     def opened(self, session: int, source: str) -> None:
         self.said.append("opened")
@@ -113,6 +115,9 @@ class Heard:
 
     def misplaced(self, session: int, command: MessageQueue, route: Route) -> bool:
         return False
+
+    def composed(self, sessions: Sequence[int]) -> None:
+        self.sessions += sessions
 
     def still(self, session: int) -> bool:
         return self.goes_on
@@ -207,7 +212,7 @@ async def test_what_may_no_longer_be_sent_when_it_is_composed_is_not(stage: Stag
 
 async def test_the_dot_is_written_in_time(stage: Stage) -> None:
     stage.until_ready()
-    assert stage.heard.said == ["opened", "ready"]
+    assert (stage.heard.said, stage.heard.sessions) == (["opened", "ready"], [1])
     stage.connections.obey(Dot(1, boottime() + 10))
     assert stage.wire.written.endswith(b"\r\n.\r\n")
     stage.peer(b"250 2.0.0 queued\r\n")
@@ -303,6 +308,12 @@ async def test_one_that_asks_for_what_it_proved_does(stage: Stage) -> None:
     stage.policies.views["b.test"] = ENFORCED
     next_message(stage)
     assert stage.orders
+
+
+async def test_who_looks_at_a_policy_keeps_nobody_from_being_composed(stage: Stage) -> None:
+    stage.policies.later["b.test"] = NO_POLICY
+    next_message(stage)
+    assert (stage.orders, stage.heard.sessions) == ([], [1, 1])
 
 
 async def test_a_look_at_a_policy_ends_with_its_connection(stage: Stage) -> None:

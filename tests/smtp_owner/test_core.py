@@ -578,7 +578,8 @@ class TestSites:
     def test_connections_are_limited(self) -> None:
         world = World(rules=Rules(limits=lambda lane: Limits(connections=3)))
         world.add(*(f"m{n}" for n in range(40)))
-        assert len(world.open) == 3
+        world.opened()
+        assert (len(world.started), len(world.open)) == (2, 1)
         world.commit()
         deliver_all(world)
         assert world.types().count("message.delivered") == 40

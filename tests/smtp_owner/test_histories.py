@@ -26,13 +26,15 @@ class History(RuleBasedStateMachine):
         on_doubt=st.sampled_from(["resend", "give_up"]),
         connections=st.integers(1, 3),
         cache=st.sampled_from([0, 10_000, 10**9]),
+        orders=st.sampled_from([1, 2, 64]),
     )
-    def begin(self, on_doubt: Literal["resend", "give_up"], connections: int, cache: int) -> None:
+    def begin(self, on_doubt: Literal["resend", "give_up"], connections: int, cache: int, orders: int) -> None:
         self.rules_of_owner = Rules(
             policy=lambda command: Policy(on_doubt=on_doubt),
             limits=lambda lane: Limits(connections=connections, messages_per_connection=3, idle_s=30),
             sessions=4,
             cache_bytes=cache,
+            orders=orders,
         )
         self.log = Log()
         self.accepted: list[str] = []
@@ -102,6 +104,11 @@ class History(RuleBasedStateMachine):
             self.world.open.pop(session)
             self.world.owner.open_failed(session, result(Kind.DEFERRED, self.world.now), self.world.now)
             self.world.obey()
+
+    @precondition(lambda self: self.world.started)
+    @rule(data=st.data())
+    def compose(self, data: st.DataObject) -> None:
+        self.world.composed(data.draw(st.sampled_from(sorted(self.world.started))))
 
     @precondition(lambda self: self.world.started)
     @rule(data=st.data())
@@ -193,7 +200,7 @@ class History(RuleBasedStateMachine):
     @invariant()
     def at_most_one_sending_per_connection(self) -> None:
         depth = self.world.owner.depth
-        assert depth.sending <= depth.sessions <= 4
+        assert depth.composing <= depth.sending <= depth.sessions <= 4
 
     @invariant()
     def states_are_small(self) -> None:

@@ -59,6 +59,7 @@ def test_fewer_connections_close_what_is_idle_and_then_what_becomes_so() -> None
     world = World(rules=hand.rules())
     add(world, 16)
     world.opened()
+    world.opened()
     world.ready()
     world.commit()
     busy = sorted(world.dots)

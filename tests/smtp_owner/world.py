@@ -172,8 +172,15 @@ class World:
             self.owner.opened(session, self.now)
         self.obey()
 
+    def composed(self, *sessions: int) -> None:
+        self.owner.composed(sessions or list(self.started), self.now)
+        self.obey()
+
     def ready(self, *sessions: int) -> None:
-        for session in sessions or list(self.started):
+        """Composed, and written."""
+        sessions = sessions or tuple(self.started)
+        self.composed(*sessions)
+        for session in sessions:
             self.owner.ready(session, self.boot)
         self.obey()
 
