@@ -20,7 +20,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # `python bench/scale.py` does as well
 
-from bench import depth, footprint, inbound, plots, throughput, urgent
+from bench import controls, depth, footprint, inbound, plots, throughput, urgent
 from bench.internet import Missing
 from bench.throughput import Row
 
@@ -72,6 +72,10 @@ SECTIONS = (
     Section(
         "urgent", "campaigns", "wait of transactional mail beside a campaign to the same provider", (10_000,), (300,),
         lambda values, _: urgent.urgent(values), "campaign",
+    ),
+    Section(
+        "controls", "counts", "from a suspension's acknowledgement to the last attempt", (10,), (2,),
+        lambda values, _: controls.controls(values), "suspensions",
     ),
     Section(
         "journal", "messages-of", "transactions and bytes for each message", (_MESSAGES,), (_QUICK_MESSAGES,),
