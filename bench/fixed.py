@@ -97,7 +97,8 @@ class Fixed:
         self._composed = composed
         self._headers, _, self._body = composed.wire.partition(b"\r\n\r\n")
         self._headers += b"\r\n"
-        self._digest = hash_body(relaxed(self._body))
+        self._relaxed = relaxed(self._body)
+        self._digest = hash_body(self._relaxed)
         self._owner, self._offset = self._fresh_owner(), 0
         self._router = Router(Cache(self._lookup, time.monotonic), Random(1))
         info = SessionInfo("mx.s1.test", "198.18.0.1", 25, "127.0.0.1", Features(pipelining=True, eight_bit=True))
@@ -155,7 +156,7 @@ class Fixed:
         self._composer.compose(self._of_campaign)
 
     def hash_body(self) -> None:
-        hash_body(relaxed(self._body))
+        hash_body(self._relaxed)
 
     def sign_rsa(self) -> None:
         self._sign(self._rsa)

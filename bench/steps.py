@@ -47,7 +47,7 @@ def steps(fixed: Fixed) -> list[Step]:
         Step("route", "of a domain, from cached answers; once a connection", fixed.route, counted=False),
         Step("render", "text part, links, MIME, return path; unsigned", fixed.compose_unsigned),
         Step("render.campaign", "the same from a compiled campaign", fixed.compose_campaign, counted=False),
-        Step("body_hash", "canonical body and its SHA-256", fixed.hash_body),
+        Step("body_hash", "SHA-256 of the canonical body", fixed.hash_body),
         Step("sign.rsa", "headers and RSA-2048, body hash apart", fixed.sign_rsa, 5),
         Step("sign.ed25519", "headers and Ed25519, body hash apart", fixed.sign_ed25519, counted=False),
         Step("session", "the dialogue with a peer, on no socket", fixed.session),
