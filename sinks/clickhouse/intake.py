@@ -56,7 +56,7 @@ class Intake:
                 "on_commit": self._on_commit,
                 # Rows are inserted once a second: a fetch that returns with each new record would be work for nobody.
                 "fetch.min.bytes": 128 * 1024,
-                "fetch.wait.max.ms": 200,
+                "fetch.wait.max.ms": 500,
             },
         )
         self._consumer.subscribe(
