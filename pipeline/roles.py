@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline import secrets, wiring
 from pipeline.settings import Settings
+from topics import memory
 
 Ready = Callable[[], None]
 
@@ -31,6 +32,7 @@ def _until_signal(work: Callable[[threading.Event], None]) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    memory.settle()
     work(stop)
 
 
@@ -42,6 +44,7 @@ def _until_signal_async(work: Callable[[asyncio.Event], Coroutine[Any, Any, None
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        memory.settle()
         await work(stop)
 
     uvloop.run(main())

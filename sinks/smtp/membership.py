@@ -16,7 +16,7 @@ from typing import Any
 from sinks.smtp import intake
 from sinks.smtp.core import Owner
 from sinks.smtp.state import State, Unreadable, decode
-from topics import store
+from topics import memory, store
 from topics.errors import Broken
 from topics.kafka import Cluster
 from topics.registry import Topic
@@ -116,6 +116,7 @@ class Membership:
             return
         del self._restoring[number]
         self._owner.assigned(number, states, positions, time.time())
+        memory.settle()
         self._resume(number, restoring.term)
         self._after()
 

@@ -27,6 +27,7 @@ from schemas.tenant import Tenant
 from schemas.tokens import Keyring
 from sinks.smtp.compose import Composer, Composition, Unsendable
 from sinks.smtp.dkim import Signer
+from topics import memory
 from topics.claims import Claims
 
 BATCH: Final = 8  # messages after which what is finished goes back
@@ -108,6 +109,7 @@ def serve(peer: socket.socket) -> None:
         for content in frames.feed(chunk):
             if press is None:
                 press = Press(content)
+                memory.settle()
             elif isinstance(content, dict):
                 press.sign_by(content)
             else:
