@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
+from typing import NamedTuple
 
 from schemas.envelope import MailEvent
 from schemas.lanes import MessageQueue
@@ -92,8 +93,7 @@ class Drained:
 Command = Open | Start | Dot | Drop | Close | Publish | Fetch | Drained
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A state to write. `value` None is a tombstone."""
 
     partition: int
@@ -110,8 +110,7 @@ class Offset:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """What a record said when it was taken, so that its commit can be applied to what the entry is then."""
 
     partition: Partition

@@ -9,7 +9,7 @@ in the next transaction: nothing is forgotten, and no reader has to seek.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from schemas.envelope import MailEvent
 from sinks.smtp import facts
@@ -52,7 +52,7 @@ class Ledger:
                 next_at = now + self._wait(entry)
                 if next_at > entry.expires_at:
                     # No attempt fits in before the deadline: it ends now, with the reply that decided it.
-                    result = replace(result, kind=Kind.EXPIRED)
+                    result = result._replace(kind=Kind.EXPIRED)
             case Kind.HELD:
                 next_at = now + self._wait(entry)
             case Kind.UNKNOWN:

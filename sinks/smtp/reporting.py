@@ -22,6 +22,8 @@ from topics.publisher import Publisher
 
 Subject = tuple[Literal["source", "campaign", "tenant"], str, str, str]  # kind, name, provider, tenant
 
+_OUTCOMES: Final = {kind: kind.name.lower() for kind in Kind}
+
 # More unacked records than this, and nothing new is begun: Kafka is away, or too slow for us.
 CROWDED: Final = 20_000
 
@@ -83,8 +85,10 @@ class Tallies:
         if result.source:
             subjects.append(("source", result.source, command.provider, command.tenant))
         for subject in subjects:
-            counts = self._counts.setdefault(subject, Counter())
-            counts[result.kind.name.lower()] += 1
+            counts = self._counts.get(subject)
+            if counts is None:
+                counts = self._counts[subject] = Counter()
+            counts[_OUTCOMES[result.kind]] += 1
             if result.bounce_class and result.kind in (Kind.BOUNCED, Kind.DEFERRED):
                 counts[f"class:{result.bounce_class}"] += 1
 

@@ -11,8 +11,7 @@ our own side  held, or failed where no later attempt can be any better
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from schemas.lanes import MessageQueue
 from schemas.redact import redact
@@ -38,8 +37,7 @@ _OPENING: Final = frozenset(
 )  # nothing here is about one message
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """Where and when it was made. Times in ms since the epoch."""
 
     worker: str

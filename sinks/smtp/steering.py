@@ -200,7 +200,7 @@ def _decided(result: Result, verdict: Verdict, rule: str) -> Result:
     """A rule knows better than the reply's code."""
     match verdict, result.kind:
         case Verdict.DEFER, Kind.BOUNCED:
-            return replace(result, kind=Kind.DEFERRED, disposition=Disposition.TRANSIENT, rule=rule)
+            return result._replace(kind=Kind.DEFERRED, disposition=Disposition.TRANSIENT, rule=rule)
         case Verdict.BOUNCE, Kind.DEFERRED:
-            return replace(result, kind=Kind.BOUNCED, rule=rule)
+            return result._replace(kind=Kind.BOUNCED, rule=rule)
     return result
