@@ -53,7 +53,7 @@ def show(
         for selector, table in shaping.spanning.items()
         for key, each in table.items()
     ]
-    if domain.partition(":")[0] in SENDERS:
+    if ":" in domain and domain.partition(":")[0] in SENDERS:
         said = [] if dns or not settings.kafka.bootstrap else shaping_live.senders(settings, domain)
         _show_sender(domain, [row for row in limits if row[0] == domain], [_row(each) for each in said], as_json=json)
         return
