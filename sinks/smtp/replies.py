@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 LINE_MAX = 998  # RFC 5321 section 4.5.3.1.5 says 512; peers are not that strict, and we need a limit, not that one
 LINES_MAX = 100
 
 # RFC 3463 section 2, at the start of a reply's text (RFC 2034 section 4).
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:[ \t]+|$)")
+# RFC 5321 section 4.2: three digits, the first 2 to 5; what follows is a space, a hyphen or nothing.
+_BEGIN = re.compile(rb"[2-5][0-9]{2}(?:[ -]|\Z)")
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -21,8 +23,7 @@ class ReplyError(ValueError):
     """The peer's bytes are no reply."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A code and the lines of text after it, as they came. Text costs when it is looked at: most never is."""
 
     code: int
@@ -86,10 +87,9 @@ class ReplyReader:
             raise ReplyError("a line that does not end")
 
     def _line(self, line: bytes) -> Reply | None:
-        code, separator = line[:3], line[3:4]
-        # RFC 5321 section 4.2: three digits, the first 2 to 5; what follows is a space, a hyphen or nothing.
-        if not (len(code) == 3 and code.isdigit() and b"2" <= code[:1] <= b"5" and separator in b" -"):
+        if _BEGIN.match(line) is None:
             raise ReplyError("a line without a reply code")
+        code, separator = line[:3], line[3:4]
         if len(line) > LINE_MAX:
             raise ReplyError("a line too long")
         # Section 4.2.1: every line of a reply has the same code.
