@@ -26,8 +26,7 @@ class Open:
     command: MessageQueue
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """Compose this message, and write all of it but the final dot. Answer: `composed`, and `ready` when it is written;
     or `outcome`.
     """
@@ -37,8 +36,7 @@ class Start:
     record: LaneRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Dot:
+class Dot(NamedTuple):
     """Write the final dot, unless CLOCK_BOOTTIME is past `not_after`. Answer: `outcome`; `late` when it was past."""
 
     session: int
@@ -59,8 +57,7 @@ class Close:
     session: int
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(NamedTuple):
     """Write these facts. Answer: `acked` with the ticket, once all are acknowledged or one has failed."""
 
     ticket: int
@@ -101,8 +98,7 @@ class Record(NamedTuple):
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Offset:
+class Offset(NamedTuple):
     """The next offset of a lane partition."""
 
     partition: int
