@@ -60,7 +60,6 @@ class Statement:
 
 
 _AFTER_FORMAT = re.compile(r"[ \t\r]*;?[ \t\r]*\n?")
-_CLOSES_FORMAT = frozenset({"settings", ""})
 _END = Token(Kind.SIGN, "", 0, 0)
 
 VALUES = "Values"
@@ -94,7 +93,7 @@ def _read(text: str, may_write: bool, parameters: Mapping[str, str]) -> Statemen
     for token in tokens(text):
         if clause is not None:  # this is the word after FORMAT
             return _insert(text, seen, clause, token, parameters)
-        depth += (token.text == "(") - (token.text == ")") if token.kind is Kind.SIGN else 0
+        depth += (token.sign == "(") - (token.sign == ")")
         if depth == 0 and token.kind is Kind.WORD and seen and seen[0].name == "insert":
             if not may_write:
                 raise ServerError.readonly()
@@ -104,7 +103,7 @@ def _read(text: str, may_write: bool, parameters: Mapping[str, str]) -> Statemen
                 clause = token
                 continue
         seen.append(token)
-    while seen and seen[-1].text == ";":
+    while seen and seen[-1].sign == ";":
         seen.pop()
     if not seen:
         raise ServerError.syntax("Empty query")
@@ -135,7 +134,7 @@ def _insert(
 
 
 def _verb(seen: list[Token]) -> str:
-    first = next((token for token in seen if token.text != "("), _END)
+    first = next((token for token in seen if token.sign != "("), _END)
     return first.name if first.kind is Kind.WORD else ""
 
 
@@ -147,7 +146,7 @@ def _check(seen: list[Token], may_write: bool, parameters: Mapping[str, str]) ->
         raise ServerError.refused(verb.upper())
     if verb not in READS | WRITES:
         raise ServerError.syntax(f"Syntax error: no statement begins with {seen[0].text[:40]!r}")
-    if any(token.text == ";" and token.kind is Kind.SIGN for token in seen):
+    if any(token.sign == ";" for token in seen):
         raise ServerError.syntax("Syntax error (Multi-statements are not allowed)")
     _check_names(seen)
     _check_identifiers(seen, parameters)
@@ -161,7 +160,7 @@ def _check_names(seen: list[Token]) -> None:
             raise ServerError.denied(token.text)
         if token.name in FORBIDDEN_NAMES:
             raise ServerError.denied(f"the name '{token.text}'")
-        if token.name in FORBIDDEN_CALLS and follower.kind is Kind.SIGN and follower.text == "(":
+        if token.name in FORBIDDEN_CALLS and follower.sign == "(":
             raise ServerError.denied(f"{token.text}()")
         if (token.name, follower.name) in FORBIDDEN_SEQUENCES:
             raise ServerError.denied(f"{token.text} {follower.text}".upper())
@@ -170,15 +169,14 @@ def _check_names(seen: list[Token]) -> None:
 def _check_identifiers(seen: list[Token], parameters: Mapping[str, str]) -> None:
     """`{name:Identifier}`: the parameter's value becomes an identifier."""
     for opening, name, colon, kind in zip(seen, seen[1:], seen[2:], seen[3:], strict=False):
-        if (opening.text, colon.text, kind.name) == ("{", ":", "identifier"):
+        if (opening.sign, colon.sign, kind.name) == ("{", ":", "identifier"):
             value = parameters.get(name.text, "").strip().lower()
             if value in FORBIDDEN_NAMES | FORBIDDEN_CALLS:
                 raise ServerError.denied(f"the name '{value}'")
 
 
 def _check_engines(seen: list[Token]) -> None:
-    signs = [token for token in seen if token.text != "="]
-    for token, follower in pairwise(signs):
+    for token, follower in pairwise(token for token in seen if token.sign != "="):
         if token.name == "engine" and follower.name and follower.name not in ENGINES | NOT_AN_ENGINE:
             raise ServerError.denied(f"the engine {follower.text}")
 
@@ -190,7 +188,7 @@ def _format(seen: list[Token]) -> tuple[str | None, int, int]:
             clause.kind is Kind.WORD
             and clause.name == "format"
             and name.name
-            and follower.text.lower() in _CLOSES_FORMAT
+            and (follower is _END or follower.name == "settings")
         ):
             return name.text, clause.start, name.end
     return None, seen[-1].end, seen[-1].end

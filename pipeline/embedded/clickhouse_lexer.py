@@ -34,6 +34,11 @@ class Token:
         """In lower case, for comparison; empty for what cannot name anything."""
         return self.text.lower() if self.kind in (Kind.WORD, Kind.NAME) else ""
 
+    @property
+    def sign(self) -> str:
+        """Empty for what is no sign: a literal may have any text."""
+        return self.text if self.kind is Kind.SIGN else ""
+
 
 class Unreadable(Exception):
     """The text is not cut for certain as ClickHouse would cut it. The message says where and why."""
