@@ -28,11 +28,10 @@ class TallyCounted(Event):
 
 
 class AllowanceDrawn(Event):
-    """`allowance.drawn` on `mail.allowances`: a worker draws so many messages of what a tenant, a source or a
-    campaign may send.
+    """`allowance.drawn` on `mail.allowances`: a worker draws so many messages of what somebody may send.
 
-    The topic has one partition, and its order decides: what is drawn beyond a day's cap is not given, a stretch of a
-    rate begins where the one before it ends, and every reader sees that alike.
+    That is a tenant, a source or a campaign. The topic has one partition, and its order decides: what is drawn beyond a
+    day's cap is not given, a stretch of a rate begins where the one before it ends, and every reader sees that alike.
     """
 
     type: Literal["allowance.drawn"] = "allowance.drawn"

@@ -31,6 +31,7 @@ _KEY_MAX: Final = 64  # RFC 7693 section 2.1
 _MAC_SHORT: Final = 10
 _MAC_LONG: Final = 16
 _SIGNATURE: Final = 32
+RETURN_PATH_FORM: Final = f"[a-z0-9]{{1,4}}-[0-9a-f]{{{2 * (16 + _MAC_SHORT)}}}"  # a pattern, in any case of letters
 _END: Final = 24  # characters of a link's number and MAC
 _MESSAGE_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _FIELD_MAX: Final = 255  # of one text: its length is one byte

@@ -116,6 +116,21 @@ def partition_count(cluster: Cluster, topic: Topic) -> int:
     return len(found.partitions)
 
 
+def broker_settings(cluster: Cluster) -> dict[int, dict[str, str]]:
+    """Of each broker, by its number. Raises `Later` when one does not answer, or may not tell us."""
+    client = cluster.admin("topics")
+    found = {}
+    for number in _metadata(client).brokers:
+        # Each of its own: librdkafka sends the question to the broker that it is about.
+        resource = ConfigResource(ResourceType.BROKER, str(number))
+        try:
+            entries = client.describe_configs([resource], request_timeout=_TIMEOUT_S)[resource].result()
+        except KafkaException as error:
+            raise Later(str(mapped(error))) from None
+        found[number] = {name: entry.value for name, entry in entries.items() if entry.value is not None}
+    return found
+
+
 def plan(cluster: Cluster, profile: Profile, topics: Sequence[Topic] = TOPICS) -> list[Change]:
     """What differs between the registry and the broker. Raises `Later` when the broker does not answer."""
     client = cluster.admin("topics")

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]  # exported without saying so
 
 from pipeline import dkim_keys, wiring
 from pipeline.cli.output import Failure, JsonOption, print_json, print_rows
@@ -20,6 +18,8 @@ from pipeline.doctor.findings import Finding, Level, warning
 from pipeline.settings import Settings
 from sinks.smtp.dkim import DkimError
 from sinks.smtp.dns import Cache, Resolver
+from topics import admin
+from topics.errors import Later
 
 _PATIENCE_S = 5.0
 _COLUMNS = ("", "check", "about", "found", "to do")
@@ -75,16 +75,11 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         yield warning("kafka", "", "no Kafka is configured: it was not asked", "set MAILRIVER_KAFKA=host:port")
         return
     with configured():
-        client = wiring.cluster(settings).admin("doctor")
+        cluster = wiring.cluster(settings)
     try:
-        brokers = client.list_topics(timeout=_PATIENCE_S).brokers
-        for number in brokers:
-            # Each of its own: librdkafka sends the question to the broker that it is about.
-            resource = ConfigResource(ResourceType.BROKER, str(number))
-            (answer,) = client.describe_configs([resource], request_timeout=_PATIENCE_S).values()
-            told = {name: entry.value for name, entry in answer.result(_PATIENCE_S).items() if entry.value is not None}
+        for number, told in admin.broker_settings(cluster).items():
             yield from broker.examine(f"broker {number}", settings.kafka.group_protocol, told)
-    except (KafkaException, TimeoutError):
+    except Later:
         todo = "see that it runs, and that we may describe its settings"
         yield warning("kafka", settings.kafka.bootstrap, "it does not answer", todo)
 

@@ -11,9 +11,9 @@ from typing import Final
 
 from processors.classify.mime import Headers
 from schemas.links import UNSUBSCRIBE_PATH
-from schemas.tokens import LINK_MAX, Keyring, Kind, Link, TokenError
+from schemas.tokens import LINK_MAX, RETURN_PATH_FORM, Keyring, Kind, Link, TokenError
 
-_RETURN_PATH: Final = re.compile(r"(?<![\w.+-])b\+([a-z0-9]{1,4}-[0-9a-f]{52})@", re.IGNORECASE)
+_RETURN_PATH: Final = re.compile(rf"(?<![\w.+-])b\+({RETURN_PATH_FORM})@", re.IGNORECASE)
 _UNSUBSCRIBE: Final = re.compile(rf"{UNSUBSCRIBE_PATH}([a-z0-9]{{1,4}}-[A-Za-z0-9_-]{{20,{LINK_MAX}}})")
 _MOST_TRIED: Final = 5  # tokens in a text; a field of ours has one
 

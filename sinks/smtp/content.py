@@ -139,7 +139,9 @@ class Content:
         delimiter = b"--%b\r\n" % self._boundary
         # RFC 2046 section 5.1.4: the plainest first, the richest last.
         self._parts = (
-            [_Part("plain", text, delimiter), _Part("html", html, delimiter)] if html else [_Part("plain", text, b"")]
+            [_Part("plain", text, delimiter), _Part("html", html, delimiter)]
+            if html is not None
+            else [_Part("plain", text, b"")]
         )
         self._closing = lines(b"--%b--\r\n" % self._boundary)
         self._kept = self._assembled({}, self._untracked) if all(part.constant for part in self._parts) else None

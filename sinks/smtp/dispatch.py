@@ -117,7 +117,7 @@ class Dispatch:
             if not self._room.has(size, site.lane, now):
                 turns.rest(now + AGAIN_S)
                 continue
-            if not self._paced(site, now) or not self._orders.has(site, entry.urgent):
+            if not self._paced(site, now) or not self._orders.admits(site, entry.urgent):
                 return
             if site.bounded:
                 session = self._allowed(site, entry, now)

@@ -28,8 +28,8 @@ class Orders:
     def begun(self) -> int:
         return sum(self._begun)
 
-    def has(self, site: Site, urgent: bool) -> bool:
-        """Whether the site may begin one more; if not, it waits in line."""
+    def admits(self, site: Site, urgent: bool) -> bool:
+        """Let the site begin one more, of its turn if it has one; if it may not, it waits in line."""
         line = self._lines[urgent]
         if self._begun[urgent] < self._most and (self._turn or not line):
             if self._turn:

@@ -23,13 +23,16 @@ class Slots:
         self._free = max(1, sessions // _FREE)
         self._always = max(1, sessions // _ALWAYS)
         self._answered: dict[str, None] = {}  # lanes, the latest last
-        self._strange: set[int] = set()  # sessions that are being opened to others
+        self._strange: set[int] = set()  # sessions that are being opened to those that have not answered lately
         self._known: deque[Site] = deque()  # that wait for a connection, each once
-        self._others: deque[Site] = deque()
+        self._others: deque[Site] = deque()  # that have not answered lately, and wait as well
 
     def has(self, site: Site) -> bool:
         """Whether a connection may be opened to the site, if there is one."""
-        return site.lane in self._answered or len(self._strange) < (self._always if self._known else self._free)
+        return site.lane in self._answered or self._has_for_others()
+
+    def _has_for_others(self) -> bool:
+        return len(self._strange) < (self._always if self._known else self._free)
 
     def wait(self, site: Site) -> None:
         if not site.hungry:
@@ -38,7 +41,7 @@ class Slots:
 
     def next(self) -> Site | None:
         """The site that has waited for longest, of those that may have a connection. It waits no more."""
-        if self._others and len(self._strange) < (self._always if self._known else self._free):
+        if self._others and self._has_for_others():
             site = self._others.popleft()
         elif self._known:
             site = self._known.popleft()

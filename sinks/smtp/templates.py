@@ -99,7 +99,7 @@ class Template:
     def __init__(self, part: str, template: BoundTemplate) -> None:
         self._part = part
         self._template = template
-        self._nodes: list[tuple[Node, str | int | type[_PixelNode] | None]] = []  # with its `_shortcut`
+        self._nodes: list[tuple[Node, str | int | _PixelNode | None]] = []  # with its `_shortcut`
         texts: list[list[str]] = [[]]
         for node in template.nodes:
             if isinstance(node, ContentNode):
@@ -118,10 +118,10 @@ class Template:
             # The commonest nodes, links, pixel and plain variables, without the library: three quarters of a rendering.
             if isinstance(shortcut, int):
                 text = _attribute(tracking.click(shortcut))
-            elif shortcut is _PixelNode:
+            elif isinstance(shortcut, _PixelNode):
                 text = _pixel(tracking)
             elif (
-                isinstance(shortcut, str)
+                shortcut is not None
                 and (context is None or shortcut not in context.locals)
                 and type(value := variables.get(shortcut)) is str
             ):
@@ -151,12 +151,12 @@ class Template:
         return buffer.getvalue()
 
 
-def _shortcut(node: Node) -> str | int | type[_PixelNode] | None:
+def _shortcut(node: Node) -> str | int | _PixelNode | None:
     """The name of a variable that is put out as it is, the number of a link, the pixel, or None for any other node."""
     if isinstance(node, _LinkNode):
         return node.number
     if isinstance(node, _PixelNode):
-        return _PixelNode
+        return node
     if isinstance(node, OutputNode) and isinstance(node.expression, FilteredExpression) and not node.expression.filters:
         match node.expression.left:
             case Path(path=[str() as name]):

@@ -197,25 +197,14 @@ def test_a_campaign_follows_its_rate_and_its_tenants_other_mail_passes_it() -> N
     assert set(crew.draws.drawn) == {"campaign:default/slow"}
 
 
-def test_a_cap_that_is_raised_lets_what_waits_go_on() -> None:
-    crew = Crew("[source.a]\ndaily = 10", (A,))
+@pytest.mark.parametrize("whose", ["source.a", "tenant.default"])
+def test_a_cap_that_is_raised_lets_what_waits_go_on(whose: str) -> None:
+    crew = Crew(f"[{whose}]\ndaily = 10", (A,))
     crew.players[0].add(*(f"m{number}" for number in range(40)))
     crew.play(5)
     assert len(crew.sent) == 10
     for player in crew.players:
-        player.shapes.shaping = merged(Shaping(), "[source.a]\ndaily = 25", "mine.toml")
-        player.owner.reshape(player.now)
-    crew.play(10)
-    assert len(crew.sent) == 25
-
-
-def test_a_tenants_cap_that_is_raised_lets_what_waits_go_on() -> None:
-    crew = Crew("[tenant.default]\ndaily = 10", (A,))
-    crew.players[0].add(*(f"m{number}" for number in range(40)))
-    crew.play(5)
-    assert len(crew.sent) == 10
-    for player in crew.players:
-        player.shapes.shaping = merged(Shaping(), "[tenant.default]\ndaily = 25", "mine.toml")
+        player.shapes.shaping = merged(Shaping(), f"[{whose}]\ndaily = 25", "mine.toml")
         player.owner.reshape(player.now)
     crew.play(10)
     assert len(crew.sent) == 25

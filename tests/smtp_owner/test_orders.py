@@ -37,7 +37,7 @@ class TestOrders:
         taken: list[int] = []
         waiting: set[tuple[Site, bool]] = set()
         for number, urgent in asked:
-            if orders.has(sites[number], urgent):
+            if orders.admits(sites[number], urgent):
                 taken.append(orders.take(urgent))
             else:
                 waiting.add((sites[number], urgent))
@@ -45,7 +45,7 @@ class TestOrders:
         for each in taken:
             orders.give(each)
         while (named := orders.next()) is not None:
-            assert orders.has(named, True)
+            assert orders.admits(named, True)
             waiting -= {(named, True), (named, False)}
         assert not waiting
 
@@ -53,13 +53,13 @@ class TestOrders:
         orders = Orders(1)
         giant, small = site("giant"), site("small")
         taken = orders.take(False)
-        assert not orders.has(giant, False)
-        assert not orders.has(small, False)
+        assert not orders.admits(giant, False)
+        assert not orders.admits(small, False)
         begun: list[str] = []
         for _ in range(12):
             orders.give(taken)
             while (named := orders.next()) is not None:
-                while orders.has(named, False):
+                while orders.admits(named, False):
                     taken = orders.take(False)
                     begun.append(named.lane)
         assert set(begun[:2]) == {"giant", "small"}
@@ -69,19 +69,19 @@ class TestOrders:
         orders = Orders(1)
         first, second = site("first"), site("second")
         taken = orders.take(False)
-        assert not orders.has(first, False)
+        assert not orders.admits(first, False)
         orders.give(taken)
-        assert not orders.has(second, False)
+        assert not orders.admits(second, False)
         assert orders.next() is first
-        assert orders.has(first, False)
+        assert orders.admits(first, False)
 
     def test_urgent_mail_has_room_of_its_own_and_bulk_is_not_starved_by_it(self) -> None:
         orders = Orders(1)
         orders.take(False)
-        assert not orders.has(site("a"), False)
-        assert orders.has(site("b"), True)
+        assert not orders.admits(site("a"), False)
+        assert orders.admits(site("b"), True)
         urgent = orders.take(True)
-        assert not orders.has(site("b"), True)
+        assert not orders.admits(site("b"), True)
         assert orders.next() is None
         orders.give(urgent)
         named = orders.next()
