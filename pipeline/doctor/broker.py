@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pipeline.doctor.findings import Finding, error, ok, warning
-from sinks.smtp.dispatch import DOT_WITHIN
+from sinks.smtp.attempts import DOT_WITHIN
 from topics.kafka import SESSION_TIMEOUT_MS
 
 

@@ -17,13 +17,15 @@ from sinks.smtp.ledger import Ledger
 from sinks.smtp.policy import Limits
 from sinks.smtp.queue import Entry, LaneRecord, Partition, Site
 from sinks.smtp.state import PRIORITIES, Kind, Phase, Result, State, key_of, lane_name, message_id_of, tenant_number
+from sinks.smtp.verdicts import Verdicts
 
 
 class Admission:
-    def __init__(self, rules: Rules, ledger: Ledger, cache: Cache, dispatch: Dispatch) -> None:
+    def __init__(self, rules: Rules, ledger: Ledger, cache: Cache, verdicts: Verdicts, dispatch: Dispatch) -> None:
         self._rules = rules
         self._ledger = ledger
         self._cache = cache
+        self._verdicts = verdicts
         self._dispatch = dispatch
 
     def restore(self, partition: Partition, states: Iterable[tuple[bytes, State]], now: float) -> None:
@@ -100,7 +102,7 @@ class Admission:
         partition.entries[key] = entry
         if command.via:
             # Of a domain whose site was this one: not known here, so it goes on to the lane it is for.
-            self._dispatch.verdicts.pass_on(entry, self._rules.onward(command))
+            self._verdicts.pass_on(entry, self._rules.onward(command))
             return None
         self._cache.hold(entry, record)
         self._ledger.mark(entry)

@@ -1,8 +1,8 @@
 """The queue owner: what becomes of every message of the partitions it owns. Pure: time comes in, commands come out.
 
-Owner is the one door; ledger.py (states, transactions, facts), dispatch.py (sites, connections), admission.py (what
-comes in) and cache.py (bodies) are its rooms. Kafka, SMTP, clocks and threads are the driver's: agent.py, or a
-simulation.
+Owner is the one door; ledger.py (states, transactions, facts), dispatch.py (what goes next), sessions.py (connections),
+attempts.py (messages on them), admission.py (what comes in) and cache.py (bodies) are its rooms. Kafka, SMTP, clocks
+and threads are the driver's: agent.py, or a simulation.
 
 How to drive it
 ---------------
@@ -42,13 +42,16 @@ from dataclasses import dataclass
 
 from schemas.lanes import MessageQueue
 from sinks.smtp.admission import Admission
+from sinks.smtp.attempts import Attempts
 from sinks.smtp.cache import Cache
 from sinks.smtp.commands import Bodies, Command, Drained, Rules, Transaction
 from sinks.smtp.dispatch import Dispatch
 from sinks.smtp.ledger import Ledger
-from sinks.smtp.queue import Entry, Hold, LaneRecord, Partition, Relaned, Session, Site, Stage
+from sinks.smtp.queue import Entry, Hold, LaneRecord, Partition, Relaned, Session, Site, Stage, Wakes
 from sinks.smtp.review import Review
+from sinks.smtp.sessions import Sessions
 from sinks.smtp.state import Kind, Phase, Result, State, key_of
+from sinks.smtp.verdicts import Verdicts
 
 _SWEEP_S = 1.0
 
@@ -75,9 +78,13 @@ class Owner:
         self._partitions: dict[int, Partition] = {}
         self._ledger = Ledger(self._rules, self._out)
         self._cache = Cache(self._rules.cache_bytes, self._out)
-        self._dispatch = Dispatch(self._rules, self._out, self._ledger, self._cache)
-        self._admission = Admission(self._rules, self._ledger, self._cache, self._dispatch)
-        self._review = Review(self._rules, self._cache, self._dispatch.verdicts)
+        self._verdicts = Verdicts(self._rules, self._ledger, self._cache)
+        wakes = Wakes()
+        self._sessions = Sessions(self._rules, self._out, wakes)
+        self._attempts = Attempts(self._rules, self._out, self._ledger)
+        self._dispatch = Dispatch(self._rules, self._cache, self._verdicts, self._sessions, self._attempts, wakes)
+        self._admission = Admission(self._rules, self._ledger, self._cache, self._verdicts, self._dispatch)
+        self._review = Review(self._rules, self._cache, self._verdicts)
         self._swept = 0.0
 
     def take(self) -> list[Command]:
@@ -107,8 +114,8 @@ class Owner:
             if session.stage is not Stage.DOT:
                 # Whoever owns the partition next begins again: the peer has no dot, so it has no message.
                 if session.entry is not None:
-                    self._dispatch.abandon(session, now)
-                self._dispatch.drop(session)
+                    self._attempts.abandon(session, now)
+                self._sessions.drop(session)
         self._check_drained(partition)
 
     def lost(self, number: int) -> None:
@@ -117,10 +124,11 @@ class Owner:
             return
         partition.hold = Hold.GONE
         for session in self._of(partition):
-            self._dispatch.drop(session)
+            self._attempts.over(session)
+            self._sessions.drop(session)
         for entry in partition.entries.values():
             self._cache.free(entry)
-        self._dispatch.verdicts.parking.forget(partition)
+        self._verdicts.parking.forget(partition)
         self._review.stop(partition)
 
     @property
@@ -128,7 +136,7 @@ class Owner:
         return tuple(self._partitions)
 
     def _of(self, partition: Partition) -> list[Session]:
-        return [session for session in self._dispatch.sessions.values() if session.site.partition is partition]
+        return [session for session in self._sessions.by_number.values() if session.site.partition is partition]
 
     def _check_drained(self, partition: Partition) -> None:
         if partition.hold is Hold.DRAINING and not self._of(partition) and not self._ledger.waits_for(partition):
@@ -162,7 +170,7 @@ class Owner:
     def committed(self, number: int, boot: float, now: float) -> None:
         for session in self._ledger.committed(number, boot, now):
             # `boot` is when the commit began: a stop of the process during the commit counts.
-            self._dispatch.release(session, session.committed if session.committed is not None else boot)
+            self._attempts.release(session, session.committed if session.committed is not None else boot)
         bodiless, self._ledger.bodiless = self._ledger.bodiless, []
         for partition in self._partitions.values():
             self._check_drained(partition)
@@ -185,13 +193,13 @@ class Owner:
 
     def opened(self, number: int, now: float, source: str = "") -> None:
         """`source`: the name of what it leaves from, where it has one."""
-        if (session := self._dispatch.sessions.get(number)) is not None and session.stage is Stage.OPENING:
+        if (session := self._sessions.by_number.get(number)) is not None and session.stage is Stage.OPENING:
             session.source = source
             self._dispatch.opened(session, now)
 
     def open_failed(self, number: int, result: Result, now: float, *, rest: bool = True) -> None:
         """`rest`: the site refused or did not answer, so nothing new goes there for a while."""
-        session = self._dispatch.sessions.get(number)
+        session = self._sessions.by_number.get(number)
         if session is None or session.stage is not Stage.OPENING:
             return
         entry = session.entry
@@ -200,57 +208,68 @@ class Owner:
 
     def composed(self, numbers: Iterable[int], now: float) -> None:
         """The messages of these sessions have left the processes that compose."""
-        self._dispatch.composed(numbers, now)
+        for number in numbers:
+            if (session := self._sessions.by_number.get(number)) is not None:
+                self._attempts.composed(session)
+        self._dispatch.feed(now)
 
     def still(self, number: int, now: float) -> bool:
         """The mail is composed, and may have waited for that: whether its attempt may go on, and MAIL be said. If not,
         there was none, and the session is idle.
         """
-        session = self._dispatch.sessions.get(number)
+        session = self._sessions.by_number.get(number)
         if session is None or session.stage is not Stage.TRANSFER or session.entry is None:
             return False
         return self._dispatch.still(session, now)
 
     def ready(self, number: int, boot: float) -> None:
         """All but the dot is written (and flushed: bytes kept in a buffer could leave much later)."""
-        session = self._dispatch.sessions.get(number)
+        session = self._sessions.by_number.get(number)
         if session is not None and session.stage is Stage.TRANSFER:
             session.stage = Stage.READY
-            self._dispatch.release(session, boot)
+            self._attempts.release(session, boot)
 
     def late(self, number: int) -> None:
         """The dot was not written: `not_after` had passed."""
-        session = self._dispatch.sessions.get(number)
+        session = self._sessions.by_number.get(number)
         if session is not None and session.stage is Stage.DOT:
-            self._dispatch.renew(session)
+            self._attempts.renew(session)
 
     def outcome(self, number: int, result: Result, now: float, *, keep: bool, rest: bool = False) -> None:
         """What became of the attempt. `keep`: the session can take another message. `rest`: as for `open_failed`."""
-        session = self._dispatch.sessions.get(number)
+        session = self._sessions.by_number.get(number)
         if session is not None and session.entry is not None and session.stage is not Stage.OPENING:
             self._over(session, session.entry, result, now, keep=keep, rest=rest)
 
     def closed(self, number: int, now: float) -> None:
         """The connection is gone, without an attempt on it (with one, say `outcome` instead)."""
-        session = self._dispatch.sessions.get(number)
+        session = self._sessions.by_number.get(number)
         if session is None:
             return
         if session.entry is not None and session.stage is not Stage.DOT:
-            self._dispatch.abandon(session, now)
+            self._attempts.abandon(session, now)
         elif session.entry is not None:
             self._ledger.settle(session.entry, self._admission.doubt(session.entry, "reply_lost", now), now)
-        self._dispatch.free(session, now, keep=False)
-        self._check_drained(session.site.partition)
+        self._free(session, now, keep=False)
 
     def _over(self, session: Session, entry: Entry, result: Result, now: float, *, keep: bool, rest: bool) -> None:
         if not result.started_at and result.kind is not Kind.UNKNOWN:
             entry.attempts -= 1  # a local cause: no attempt was made
         if rest:
-            self._dispatch.rest(session.site, now)
+            self._sessions.silent(session.site, now)
         elif result.kind is Kind.DELIVERED:
             session.site.failures = 0
         self._ledger.settle(entry, result, now)
-        self._dispatch.free(session, now, keep=keep)
+        self._free(session, now, keep=keep)
+
+    def _free(self, session: Session, now: float, *, keep: bool) -> None:
+        self._attempts.over(session)
+        if keep:
+            self._sessions.keep_or_close(session, now)
+        else:
+            self._sessions.gone(session)
+        self._dispatch.pump(session.site, now)
+        self._dispatch.feed(now)
         self._check_drained(session.site.partition)
 
     # Control
@@ -261,21 +280,21 @@ class Owner:
         It moves, with all that waits beside it and belongs elsewhere too; the session is gone, without a `Drop`. False
         when nothing has changed.
         """
-        session = self._dispatch.sessions.get(number)
+        session = self._sessions.by_number.get(number)
         if session is None or session.stage is not Stage.OPENING or session.entry is None:
             return False
         entry, site = session.entry, session.site
         target = to(entry.body.command) if entry.body is not None else None
         if target is None or site.partition.hold is not Hold.OWNED:
             return False
-        self._dispatch.abandon(session, now)
-        self._dispatch.gone(session)
-        self._dispatch.verdicts.move(entry, target)
+        self._attempts.abandon(session, now)
+        self._sessions.gone(session)
+        self._verdicts.move(entry, target)
         for other in (*site.ready_urgent, *site.ready):
             if other.phase is not Phase.QUEUED or other.body is None:
                 continue  # it has ended; or its turn, and with it this question, comes later
             if (target := to(other.body.command)) is not None:
-                self._dispatch.verdicts.move(other, target)
+                self._verdicts.move(other, target)
         self._dispatch.pump(site, now)
         return True
 
@@ -292,7 +311,7 @@ class Owner:
                 continue
             if partition.hold is not Hold.OWNED:
                 continue
-            self._dispatch.verdicts.move(entry, to)
+            self._verdicts.move(entry, to)
             return True
         return False
 
@@ -325,7 +344,8 @@ class Owner:
             self._review.tick(now)
         if now - self._swept >= _SWEEP_S:
             self._swept = now
-            self._dispatch.sweep(list(self._partitions.values()), now)
+            self._sessions.sweep(now)
+            self._dispatch.forget(list(self._partitions.values()), now)
 
     def _tick(self, partition: Partition, now: float) -> None:
         sites: dict[str, Site] = {}
@@ -353,12 +373,12 @@ class Owner:
         owned = self._partitions.values()
         return Depth(
             messages=sum(len(partition.entries) for partition in owned),
-            sending=sum(session.entry is not None for session in self._dispatch.sessions.values()),
-            composing=self._dispatch.composing,
+            sending=sum(session.entry is not None for session in self._sessions.by_number.values()),
+            composing=self._attempts.orders.begun,
             owed=self._ledger.owed,
             marks=sum(len(partition.marks) for partition in owned),
-            sessions=len(self._dispatch.sessions),
+            sessions=len(self._sessions.by_number),
             unwritten=self.unwritten,
             cached_bytes=self._cache.used,
-            parked=len(self._dispatch.verdicts.parking),
+            parked=len(self._verdicts.parking),
         )

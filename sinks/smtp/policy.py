@@ -28,6 +28,8 @@ TRANSACTIONAL: Final = (_MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 20 * _M
 _BACKOFF_FIRST: Final = 10.0
 _BACKOFF_MOST: Final = 300.0
 
+BURST_S: Final = 0.1  # by which a rate may run ahead: ticks are not exact
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

@@ -210,6 +210,31 @@ class Wheel(Generic[T]):
         return self._order[0] * self.step if self._order else None
 
 
+class Wakes:
+    """Sites by the time at which to look at them again."""
+
+    __slots__ = ("_count", "_order")
+
+    def __init__(self) -> None:
+        self._order: list[tuple[float, int, Site]] = []
+        self._count = 0  # orders those of the same time
+
+    def add(self, site: Site, at: float) -> None:
+        """Unless the site is looked at before."""
+        if not site.wake_at or at < site.wake_at:
+            site.wake_at = at
+            self._count += 1
+            heapq.heappush(self._order, (at, self._count, site))
+
+    def next(self, now: float) -> Site | None:
+        """One whose time has come. To be asked until there is none."""
+        if not self._order or self._order[0][0] > now:
+            return None
+        site = heapq.heappop(self._order)[2]
+        site.wake_at = 0.0
+        return site
+
+
 class Hold(Enum):
     """Whether a partition takes part."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from schemas.attempts import AttemptMade
 from schemas.envelope import MailEvent
 from schemas.messages import MessageEnded
-from sinks.smtp.dispatch import DOT_WITHIN
+from sinks.smtp.attempts import DOT_WITHIN
 from sinks.smtp.state import Kind, Phase, State, decode, message_id_of
 from tests.simulation.log import Record
 from tests.simulation.peer import Receipt
