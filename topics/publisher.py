@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -95,11 +95,8 @@ class BatchPublisher:
         partition: int | None = None,
     ) -> None:
         """`publish` for bytes: what passes through as it came, tombstones (value None), commands from upstream."""
-        deadline = time.monotonic() + _FULL_MAX_S
-        while not self._produce(topic, key, value, headers, partition, self._report):
-            if time.monotonic() > deadline:
-                raise Later("the producer's queue is full")
-            self._producer.poll(_FULL_PAUSE_S)
+        for pause in self._queue(topic, key, value, headers, partition, self._report):
+            self._producer.poll(pause)
 
     def flush(self, timeout: float = 60.0) -> None:
         """Wait until all that has been published is acked; raise `Later` after `timeout` seconds.
@@ -144,7 +141,7 @@ class BatchPublisher:
         encoded = encode(event, source=self._source, recorded_at=self._clock())
         return topic or BY_TYPE[event.type], encoded.key, encoded.value, encoded.headers
 
-    def _produce(
+    def _queue(
         self,
         topic: Topic,
         key: bytes | None,
@@ -152,25 +149,35 @@ class BatchPublisher:
         headers: Headers | None,
         partition: int | None,
         report: Callable[[KafkaError | None, Message], None],
-    ) -> bool:
-        """False when the queue is full."""
-        if self._closed:
-            raise Broken("the publisher is closed")
+    ) -> Iterator[float]:
+        """Queue the record. While there is no room, yields seconds for which to wait; after a minute raises `Later`.
+
+        How to wait is the caller's: it serves the reports meanwhile, sleeps, or leaves its event loop to others.
+        """
         name = self._names.get(topic.name) or self._names.setdefault(topic.name, self._cluster.topic(topic))
-        try:
-            self._producer.produce(
-                name,
-                value,
-                key,
-                -1 if partition is None else partition,
-                on_delivery=report,
-                headers=list(headers) if headers else None,
-            )
-        except BufferError:
-            return False
-        except KafkaException as error:
-            raise mapped(error) from None
-        return True
+        deadline = 0.0
+        while True:
+            if self._closed:
+                raise Broken("the publisher is closed")
+            try:
+                self._producer.produce(
+                    name,
+                    value,
+                    key,
+                    -1 if partition is None else partition,
+                    on_delivery=report,
+                    headers=list(headers) if headers else None,
+                )
+            except BufferError:
+                now = time.monotonic()
+                deadline = deadline or now + _FULL_MAX_S
+                if now > deadline:
+                    raise Later("the producer's queue is full") from None
+                yield _FULL_PAUSE_S
+            except KafkaException as error:
+                raise mapped(error) from None
+            else:
+                return
 
 
 class Publisher(BatchPublisher):
@@ -211,11 +218,8 @@ class Publisher(BatchPublisher):
         partition: int | None = None,
         on_ack: OnAck | None = None,
     ) -> None:
-        deadline = time.monotonic() + _FULL_MAX_S
-        while not self._counted(topic, key, value, headers, partition, on_ack):
-            if time.monotonic() > deadline:
-                raise Later("the producer's queue is full")
-            time.sleep(_FULL_PAUSE_S)
+        for pause in self._counted(topic, key, value, headers, partition, on_ack):
+            time.sleep(pause)
 
     async def sent(
         self,
@@ -238,11 +242,8 @@ class Publisher(BatchPublisher):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, error)
 
-        deadline = time.monotonic() + _FULL_MAX_S
-        while not self._counted(topic, key, value, headers, partition, on_ack):
-            if time.monotonic() > deadline:
-                raise Later("the producer's queue is full")
-            await asyncio.sleep(_FULL_PAUSE_S)
+        for pause in self._counted(topic, key, value, headers, partition, on_ack):
+            await asyncio.sleep(pause)
         if (error := await acked) is not None:
             raise mapped(error)
 
@@ -274,21 +275,13 @@ class Publisher(BatchPublisher):
         headers: Headers | None,
         partition: int | None,
         on_ack: OnAck | None,
-    ) -> bool:
-        """`_produce`, with an entry in this thread's account."""
+    ) -> Iterator[float]:
+        """`_queue`, with an entry in this thread's account."""
         account = self._ledger.account
-
-        def delivered(error: KafkaError | None, _message: Message) -> None:
-            self._deliver(account, error, on_ack)
-
-        account.sent += 1
-        queued = False
-        try:
-            queued = self._produce(topic, key, value, headers, partition, delivered)
-        finally:
-            if not queued:
-                account.sent -= 1
-        return queued
+        yield from self._queue(
+            topic, key, value, headers, partition, lambda error, _message: self._deliver(account, error, on_ack)
+        )
+        account.sent += 1  # its ack may be counted already: this thread looks at the account only later
 
     def _deliver(self, account: _Account, error: KafkaError | None, on_ack: OnAck | None) -> None:
         try:
