@@ -6,6 +6,7 @@ opening it. Decoding raises `Undecodable` with a reason that is safe to log: it 
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,13 +67,15 @@ def _json(event: Event, recorded_at: datetime | None) -> bytes:
     fields = event.__dict__ if event.recorded_at is not None else {**event.__dict__, "recorded_at": recorded_at}
     try:
         return orjson.dumps(fields, _inner, orjson.OPT_UTC_Z)
-    except orjson.JSONEncodeError:  # bytes, which pydantic writes in base64; a number of more than 64 bits
+    except orjson.JSONEncodeError:  # a number of more than 64 bits
         return event.model_copy(update={"recorded_at": fields["recorded_at"]}).model_dump_json().encode()
 
 
-def _inner(value: object) -> dict[str, Any]:
+def _inner(value: object) -> dict[str, Any] | str:
     if isinstance(value, BaseModel):
         return value.__dict__
+    if isinstance(value, bytes):  # Base64Bytes, as all bytes in events are
+        return b64encode(value).decode()
     raise TypeError(type(value).__name__)
 
 

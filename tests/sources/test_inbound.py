@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from pipeline.sources import inbound
-from pipeline.sources.inbound import Doorkeeper, InboundConfig, Reception
+from pipeline.sources.inbound import InboundConfig, Reception
+from pipeline.sources.listener import MAX_CONNECTIONS_PER_PEER, Doorkeeper, Listener
+from schemas.codec import decode, encode
 from schemas.feedback import InboundReceived
 from schemas.tokens import Keyring, Kind, ReturnPath
 from tests.sources.test_tracking import RecordingPublisher
+from topics.errors import Broken, Later
 from topics.kafka import Cluster
 
 KEYRING = Keyring({"a": b"k" * 32}, "a")
@@ -44,7 +47,7 @@ def reception(publisher: RecordingPublisher) -> Reception:
 
 @pytest.fixture
 async def port(reception: Reception) -> AsyncIterator[int]:
-    factory = partial(inbound._LimitedSMTP, reception, Doorkeeper())
+    factory = partial(Listener, reception, Doorkeeper())
     server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0)
     yield int(server.sockets[0].getsockname()[1])
     server.close()
@@ -89,23 +92,52 @@ async def test_strangers_are_refused_at_once(port: int) -> None:
     assert await asyncio.to_thread(dialogue, port, ("mail", ""), ("rcpt", "ann@brand.test")) == [250, 550]
 
 
-@pytest.mark.parametrize("body", [b"a\nb\r\n", b"a\rb\r\n", b"a\0b\r\n"])
+@pytest.mark.parametrize("line", [b"a\nb", b"a\rb", b"a\0b", b"\n.", b"\r\n.\n", b"\r.\r"])
 async def test_a_mail_that_two_servers_could_read_differently_is_refused(
-    reception: Reception, publisher: RecordingPublisher, body: bytes
+    port: int, publisher: RecordingPublisher, line: bytes
 ) -> None:
-    from aiosmtpd.smtp import Envelope, Session
-
-    envelope = Envelope()
-    envelope.original_content, envelope.rcpt_tos = body, [RETURN_PATH]
-    answer = await reception.handle_DATA(None, Session(asyncio.get_running_loop()), envelope)  # type: ignore[arg-type]
-    assert answer.startswith("554")
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"EHLO mx.example.test\r\nMAIL FROM:<>\r\nRCPT TO:<{RETURN_PATH}>\r\nDATA\r\n".encode())
+    writer.write(b"Subject: failed\r\n\r\n" + line + b"\r\n.\r\nQUIT\r\n")
+    replies = [reply[:4] for reply in (await reader.read()).splitlines() if reply[3:4] == b" "]
+    assert replies == [b"220 ", b"250 ", b"250 ", b"250 ", b"354 ", b"554 ", b"221 "]
     assert publisher.events == []
+    writer.close()
 
 
 async def test_without_kafka_the_peer_keeps_its_mail(port: int, publisher: RecordingPublisher) -> None:
-    publisher.failing = True
+    publisher.failure = Later("no broker")
     codes = await asyncio.to_thread(dialogue, port, ("mail", ""), ("rcpt", RETURN_PATH), ("data", MAIL))
     assert codes == [250, 250, 451]
+
+
+async def test_what_breaks_here_is_no_reason_to_give_the_mail_up(port: int, publisher: RecordingPublisher) -> None:
+    publisher.failure = Broken("the publisher is closed")
+    steps = [("mail", ""), ("rcpt", RETURN_PATH), ("data", MAIL)]
+    assert await asyncio.to_thread(dialogue, port, *steps, *steps) == [250, 250, 451, 250, 250, 451]
+
+
+async def test_bytes_that_are_no_utf_8_are_no_reason_to_refuse_a_mail(port: int, publisher: RecordingPublisher) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"HELO m\xfc\r\nMAIL FROM:<j\xfcrgen@example.test>\r\nRCPT TO:<postmaster>\r\nDATA\r\n.\r\nQUIT\r\n")
+    replies = [reply[:3] for reply in (await reader.read()).splitlines()]
+    assert replies == [b"220", b"250", b"250", b"250", b"354", b"250", b"221"]
+    writer.close()
+    (event,) = publisher.events
+    assert isinstance(event, InboundReceived)
+    assert (event.helo, event.mail_from, event.raw) == ("m?", "j?rgen@example.test", b"")
+    assert decode(encode(event, source="inbound").value) == event
+
+
+async def test_each_recipient_gets_the_mail(port: int, publisher: RecordingPublisher) -> None:
+    recipients = [("rcpt", to) for to in (RETURN_PATH, "abuse@brand.test")]
+    await asyncio.to_thread(dialogue, port, ("mail", "ann@example.test"), *recipients, ("data", MAIL))
+    first, second = publisher.events
+    assert isinstance(first, InboundReceived)
+    assert isinstance(second, InboundReceived)
+    assert (first.rcpt_to, second.rcpt_to) == (RETURN_PATH, "abuse@brand.test")
+    assert first.event_id != second.event_id
+    assert (first.key, first.raw, first.mail_from) == (second.key, MAIL, "ann@example.test")
 
 
 async def test_the_same_mail_again_is_the_same_event(port: int, publisher: RecordingPublisher) -> None:
@@ -125,7 +157,7 @@ async def test_a_long_mail_is_cut_and_says_so(port: int, publisher: RecordingPub
 
 
 async def test_a_peer_has_a_limit_of_connections(port: int) -> None:
-    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(inbound.MAX_CONNECTIONS_PER_PEER)]
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS_PER_PEER)]
     for reader, _ in held:
         assert (await reader.readline()).startswith(b"220")
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -32,15 +32,15 @@ CAMPAIGN = CampaignSet.from_cause(
 
 
 class RecordingPublisher:
-    """The real one's interface, as far as the source uses it; `failing` stands for a broker that is away."""
+    """The real one's interface, as far as the source uses it; `failure` is what becomes of each event."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.failing = False
+        self.failure: Exception | None = None
 
     async def published(self, event: Event) -> None:
-        if self.failing:
-            raise Later("no broker")
+        if self.failure is not None:
+            raise self.failure
         self.events.append(event)
 
 
@@ -143,13 +143,13 @@ async def test_a_post_without_the_words_of_rfc_8058_is_refused(
 async def test_an_unsubscribe_that_kafka_did_not_take_is_not_confirmed(
     client: TestClient[Any, Any], publisher: RecordingPublisher
 ) -> None:
-    publisher.failing = True
+    publisher.failure = Later("no broker")
     answer = await client.post(f"/u/{token(Kind.UNSUBSCRIBE)}", data={"List-Unsubscribe": "One-Click"})
     assert (answer.status, answer.headers["Retry-After"]) == (503, "60")
 
 
 async def test_a_reader_is_served_without_a_broker(client: TestClient[Any, Any], publisher: RecordingPublisher) -> None:
-    publisher.failing = True
+    publisher.failure = Later("no broker")
     assert (await client.get(f"/o/{token(Kind.OPEN)}")).status == 200
 
 
