@@ -25,6 +25,7 @@ class Role:
     does: str
     run: Callable[[Settings, Ready], None]
     drain: float = 15.0  # seconds it may take to end cleanly
+    niceness: int = 0  # how far it stands back where the machine has too much to do
 
 
 def _until_signal(work: Callable[[threading.Event], None]) -> None:
@@ -175,7 +176,8 @@ ROLES: dict[str, Role] = {
         Role("plan", "turns requested sends into messages on the lanes of their destinations", _plan),
         Role("smtp", "owns lanes and their queues, and delivers", _smtp, drain=70.0),
         Role("classify", "reads bounces, complaints and replies, and ties them to their messages", _classify),
-        Role("clickhouse", "writes the history, each fact exactly once", _clickhouse),
+        # Facts are safe in Kafka: mail goes before its history.
+        Role("clickhouse", "writes the history, each fact exactly once", _clickhouse, niceness=5),
         Role("suppress", "decides from bounces and complaints who gets no more mail", _suppress),
         Role("engage", "judges who opened and clicked: people, proxies, scanners", _engage),
         Role("inbound", "receives bounces and reports by SMTP", _inbound),

@@ -19,6 +19,7 @@ import structlog
 from schemas.codec import Undecodable
 from topics.deadletters import DeadLetters
 from topics.errors import Broken, Later, Never
+from topics.filling import Filling
 from topics.inlet import Inlet
 from topics.kafka import Cluster
 from topics.publisher import BatchPublisher
@@ -37,7 +38,7 @@ _WAIT_S = 0.2  # idle wait for records; one that arrives ends it, and so a stop 
 _WAIT_URGENT_S = 0.05  # idle wait on the urgent topics, and so what the others may wait for their turn
 _WAIT_LIVELY_S = 0.005  # wait on the others while records come and go, and so what an urgent one may wait
 _LIVELY_S = 1.0  # since the last batch
-_PACE_S = 0.01  # from the start of a batch to that of the next one that is not urgent: company makes records cheaper
+_FILL_MOST_S = 0.03  # between two batches that are not urgent: company makes records cheaper
 _ACK_STEP_S = 1.0  # between two looks at `stop` while waiting for acks
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 5.0
@@ -65,14 +66,15 @@ class _Stopped(Exception):
     """The loop was told to end while it waited; the batch is somebody's next one."""
 
 
-def waits(inlets: int, busy: bool, since: float) -> tuple[float, ...]:
+def waits(inlets: int, busy: bool, since: float, rest: float) -> tuple[float, ...]:
     """Seconds to wait at each inlet, the urgent one first, when a batch began `since` seconds ago. `busy`: it was the
-    last turn's. At one of them alone, since what comes at the other waits as long.
+    last turn's; `rest`: for how long the next one that is not urgent may fill yet. At one of them alone, since what
+    comes at the other waits as long.
     """
     if inlets == 1:
         return (0.0 if busy else _WAIT_S,)
-    if busy or since < _PACE_S:
-        return max(0.0, _PACE_S - since), 0.0
+    if busy or rest:
+        return rest, 0.0
     return (0.0, _WAIT_LIVELY_S) if since < _LIVELY_S else (_WAIT_URGENT_S, 0.0)
 
 
@@ -101,6 +103,7 @@ class Loop:
             Inlet(cluster, name, chosen) for name, chosen in ((group + URGENT, urgent), (group, others)) if chosen
         ]
         self._ready = ready
+        self._filling = Filling(0.0, _FILL_MOST_S)
         self._busy = False
         self._began_at = float("-inf")
         self.lag = 0  # records behind, as of a few seconds ago
@@ -117,7 +120,8 @@ class Loop:
 
     def _turn(self, stop: threading.Event) -> None:
         """One batch of the first inlet that has records."""
-        pauses = waits(len(self._inlets), self._busy, time.monotonic() - self._began_at)
+        now = time.monotonic()
+        pauses = waits(len(self._inlets), self._busy, now - self._began_at, self._filling.wait(now))
         for inlet, wait in zip(self._inlets, pauses, strict=True):
             inlet.commit()  # what could not be committed before, or not yet
             records = inlet.take(self._batch, wait)
@@ -126,6 +130,10 @@ class Loop:
                 self._busy, self._began_at = True, time.monotonic()
                 if self._insist(inlet, records, stop):
                     inlet.commit()
+                if inlet is self._inlets[-1] and len(records) < self._batch:
+                    # A full batch has all the company that it can have, and more waits: the next begins at once.
+                    ended = time.monotonic()
+                    self._filling.ended(ended - self._began_at, ended)
                 return
         self._busy = False
 

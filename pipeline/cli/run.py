@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -41,9 +42,11 @@ def run(
 
 
 def _run_here(name: str, settings: Settings, ready_file: Path | None) -> None:
+    role = ROLES[name]
+    os.nice(role.niceness)
     try:
         with configured():
-            ROLES[name].run(settings, lambda: ready_file.touch() if ready_file else None)
+            role.run(settings, lambda: ready_file.touch() if ready_file else None)
     except Failure:
         raise
     except OSError as error:  # a port in use, a folder that cannot be written

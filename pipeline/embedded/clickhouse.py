@@ -41,6 +41,7 @@ _log = structlog.get_logger(__name__)
 _HOST = "127.0.0.1"
 _VARIABLE = "MAILRIVER_CLICKHOUSE__"
 _HEADERS = 64 * 1024  # bytes of a request's first line: clients put queries and parameters there
+_NICENESS = 5  # where the machine has too much to do, mail goes before its history
 _GOODBYE = 1.0  # seconds for clients to take the last answers when we are asked to stop
 
 
@@ -129,4 +130,5 @@ async def _until_signal(plan: ClickHousePlan, ready_file: Path | None) -> None:
 
 
 if __name__ == "__main__":
+    os.nice(_NICENESS)
     sys.exit(main())

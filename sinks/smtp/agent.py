@@ -23,7 +23,6 @@ from sinks.smtp.bodies import BodyReader
 from sinks.smtp.commands import Bodies, Command, Drained, Fetch, Publish
 from sinks.smtp.config import SmtpConfig
 from sinks.smtp.core import Depth, Owner
-from sinks.smtp.filling import Filling
 from sinks.smtp.knowledge import Knowledge
 from sinks.smtp.listener import Listener
 from sinks.smtp.membership import Membership
@@ -38,6 +37,7 @@ from sinks.smtp.steering import Steering
 from sinks.smtp.tracing import Tracer
 from topics import admin
 from topics.errors import Broken
+from topics.filling import Filling
 from topics.publisher import Publisher
 
 __all__ = ["Agent", "SmtpConfig"]
@@ -45,6 +45,8 @@ __all__ = ["Agent", "SmtpConfig"]
 _ABORTED_S: Final = 0.2  # until the next one after an abort
 _TICK_S: Final = 0.1
 _TALLY_S: Final = 1.0
+_FILL_LEAST_S: Final = 0.005  # a transaction; alone, a message should not wait for company
+_FILL_MOST_S: Final = 0.05  # and its dot, which waits for it, no longer
 _STUCK_S: Final = 2.0  # a transaction that takes longer: Kafka is away, and what starts now could not get its dot
 _HUNG_S: Final = 45.0
 _SHAPING_S: Final = 3.0  # between two looks at the shaping file
@@ -121,7 +123,7 @@ class Agent:
         )
         self._writing_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._filling = Filling()
+        self._filling = Filling(_FILL_LEAST_S, _FILL_MOST_S)
         self._obeying = False
 
     def _threadsafe(self, call: Callable[..., None]) -> Callable[..., None]:

@@ -23,12 +23,12 @@ from schemas.lanes import MessageQueue
 from sinks.smtp.queue import LaneRecord
 from topics.deadletters import DeadLetters, Poisoned
 from topics.errors import Broken, Later, mapped
-from topics.kafka import Cluster
+from topics.kafka import FEW_FETCHES, Cluster
 from topics.publisher import Publisher
 from topics.record import record_of
 from topics.registry import MAX_READ, Topic
 
-_POLL_S: Final = 0.05
+_POLL_S: Final = 0.1  # when nothing comes
 _BATCH: Final = 1_000
 DRAIN_S: Final = 60.0
 
@@ -129,7 +129,7 @@ class Intake:
         self._consumer: Consumer = cluster.consumer(
             group,
             f"intake-{instance}",
-            **{"isolation.level": "read_committed", "max.poll.interval.ms": 300_000, **settings},
+            **{**FEW_FETCHES, "isolation.level": "read_committed", "max.poll.interval.ms": 300_000, **settings},
         )
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 

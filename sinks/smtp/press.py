@@ -11,6 +11,7 @@ sends its Ctrl-C to both.
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import signal
 import socket
@@ -33,6 +34,7 @@ from topics.claims import Claims
 BATCH: Final = 8  # messages after which what is finished goes back
 _CHUNK: Final = 256 * 1024
 _LENGTH: Final = 4  # bytes of a frame's length
+_NICENESS: Final = 5  # the owner and the broker go first: a dot waits for them, and composing fills what they leave
 
 Printed = list[tuple[int, Composition]]
 
@@ -128,6 +130,7 @@ def _print(press: Press, orders: list[Order], peer: socket.socket) -> None:
 
 
 def main() -> None:
+    os.nice(_NICENESS)
     for signal_ in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_, signal.SIG_IGN)
     structlog.configure(
