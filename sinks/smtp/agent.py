@@ -38,7 +38,7 @@ from sinks.smtp.tracing import Tracer
 from topics import admin
 from topics.errors import Broken
 from topics.filling import Filling
-from topics.publisher import Publisher
+from topics.publisher import BatchPublisher, Publisher
 
 __all__ = ["Agent", "SmtpConfig"]
 
@@ -65,9 +65,9 @@ class Agent:
         self._is_ready: Callable[[], None] | None = None
         self._partitions = 0
         self._knowledge = Knowledge(config, lambda: self._partitions, self._threadsafe(self._hear_override))
-        # Facts are in no hurry: fewer and larger batches are less work for the broker.
-        self._publisher = Publisher(config.cluster, f"smtp/{config.instance}", settings={"linger.ms": 25})
-        self._facts = Facts(self._publisher, self._threadsafe(self._on_acks))
+        self._publisher = Publisher(config.cluster, f"smtp/{config.instance}")
+        self._fact_publisher = BatchPublisher(config.cluster, f"smtp/{config.instance}")
+        self._facts = Facts(self._fact_publisher, self._threadsafe(self._on_acks), self._threadsafe(self._fail))
         self._tallies = Tallies(config.instance)
         sites = Sites(self._knowledge.site, self._publisher)
         named = {source.name for pool in config.pools.values() for source in pool.sources}
@@ -172,9 +172,9 @@ class Agent:
         await self._membership.close()
         await self._connections.close()
         await self._press.close()
-        for close in (self._journal.close, self._bodies.close, self._knowledge.close):
-            await asyncio.to_thread(close)
-        await asyncio.to_thread(self._publisher.close)
+        parts = (self._journal, self._bodies, self._knowledge, self._facts, self._fact_publisher, self._publisher)
+        for part in parts:
+            await asyncio.to_thread(part.close)
 
     def _fail(self, reason: str) -> None:
         if not self._failure:
@@ -265,6 +265,7 @@ class Agent:
                     self._obey(command)
         finally:
             self._obeying = False
+        self._facts.send()
         if self._timer is None and self._writing_since is None and self._owner.unwritten:
             self._timer = self._loop.call_later(self._filling.wait(time.monotonic()), self._write)
 

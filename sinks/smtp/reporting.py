@@ -6,19 +6,21 @@ they steer, and a crash may lose a second of them.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+import queue
+import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final, Literal
 
-from confluent_kafka import KafkaError
+import structlog
 
 from schemas.lanes import MessageQueue
 from schemas.operations import TallyCounted
 from sinks.smtp.commands import Publish
 from sinks.smtp.state import Kind, Result
-from topics.errors import Later
-from topics.publisher import Publisher
+from topics.errors import Broken, Later, Never
+from topics.publisher import BatchPublisher, Publisher
 
 Subject = tuple[Literal["source", "campaign", "tenant"], str, str, str]  # kind, name, provider, tenant
 
@@ -26,46 +28,80 @@ _OUTCOMES: Final = {kind: kind.name.lower() for kind in Kind}
 
 # More unacked records than this, and nothing new is begun: Kafka is away, or too slow for us.
 CROWDED: Final = 20_000
+_ACK_STEP_S: Final = 1.0  # between two looks at whether we are closing
+
+log = structlog.get_logger(__name__)
 
 
 class Facts:
-    """`wake` is called in the publisher's thread when `settled` has something, at most once until it is called."""
+    """Facts go out in batches, each acked as a whole before the next: a report for each record would take the
+    interpreter away from the event loop twice for each message. Of a batch with a failure all tickets have failed.
 
-    def __init__(self, publisher: Publisher, wake: Callable[[], None]) -> None:
+    On the event loop. In a thread of its own `wake` is called when there is something for `settled`, `fail` when the
+    publisher will never write again.
+    """
+
+    def __init__(self, publisher: BatchPublisher, wake: Callable[[], None], fail: Callable[[str], None]) -> None:
         self._publisher = publisher
         self._wake = wake
-        self._done: deque[tuple[int, bool]] = deque()
-        self._woken = False
+        self._fail = fail
+        self._waiting: list[Publish] = []
+        self._under_way: list[Publish] = []
+        self._unacked = 0  # records of both
+        self._acked = False  # how it went with what was under way
+        self._closing = False
+        self._work: queue.SimpleQueue[bool] = queue.SimpleQueue()  # False: the end
+        self._thread = threading.Thread(target=self._run, name="facts", daemon=True)
+        self._thread.start()
 
     def publish(self, command: Publish) -> None:
-        left = [len(command.facts), 0]  # unacked, failed
+        """Goes with the next batch."""
+        self._waiting.append(command)
+        self._unacked += len(command.facts)
 
-        def on_ack(error: KafkaError | None) -> None:
-            left[0] -= 1
-            left[1] += error is not None
-            if not left[0]:
-                self._done.append((command.ticket, not left[1]))
-                if not self._woken:
-                    self._woken = True
-                    self._wake()
-
-        for fact in command.facts:
-            try:
-                self._publisher.publish(fact, on_ack=on_ack)
-            except Later:  # its queue has been full for a minute: as if it had come back unacked
-                on_ack(KafkaError(KafkaError._QUEUE_FULL))
+    def send(self) -> None:
+        """Begin a batch of what waits, unless one is under way."""
+        if self._under_way or not self._waiting:
+            return
+        self._under_way, self._waiting = self._waiting, []
+        for command in self._under_way:
+            for fact in command.facts:
+                self._publisher.publish(fact)
+        self._work.put(True)
 
     def settled(self) -> list[tuple[int, bool]]:
-        """Tickets, and whether all their facts are acked. On the agent's thread."""
-        self._woken = False  # before the first look: what comes after it wakes again
-        found = []
-        while self._done:
-            found.append(self._done.popleft())
-        return found
+        """Tickets, and whether all their facts are acked. To be followed by `send`."""
+        over, self._under_way = self._under_way, []
+        self._unacked -= sum(len(command.facts) for command in over)
+        return [(command.ticket, self._acked) for command in over]
 
     @property
     def crowded(self) -> bool:
-        return self._publisher.outstanding > CROWDED
+        return self._unacked > CROWDED
+
+    def close(self) -> None:
+        """What is not acked by now is owed by the next owner."""
+        self._closing = True
+        self._work.put(False)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._work.get():
+            self._acked = self._settle()
+            self._wake()
+
+    def _settle(self) -> bool:
+        try:
+            while not self._publisher.settled(_ACK_STEP_S):
+                if self._closing:
+                    return False
+        except (Later, Never) as error:
+            log.warning("facts_not_acked", reason=str(error))
+            return False
+        except Broken as error:
+            self._fail(f"facts: {error}")
+            return False
+        return True
 
 
 class Tallies:
