@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import blake2b
-from typing import Final, Literal, overload
+from typing import Final, Literal, NamedTuple, overload
 
 RETURN_PATH_MAX: Final = 60  # of the 64 octets of a local part (RFC 5321 section 4.5.3.1.1): leaves room for `b+`
 LINK_MAX: Final = 1_024  # a domain of 253 octets, tenant and campaign of 128 characters fit
@@ -50,15 +50,13 @@ class Kind(Enum):
     UNSUBSCRIBE = b"unsubscribe"
 
 
-@dataclass(frozen=True, slots=True)
-class ReturnPath:
+class ReturnPath(NamedTuple):
     """All that fits: the message, whose facts know the rest."""
 
     message_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """A pixel, a link or an unsubscribe URL of a message."""
 
     message_id: str

@@ -39,8 +39,7 @@ class Bulk:
     feedback_id: str = ""  # `campaign:tenant:stream:sender`, as mailbox providers report complaint rates by it
 
 
-@dataclass(frozen=True, slots=True)
-class RenderContext:
+class RenderContext(NamedTuple):
     """What differs from message to message, variables aside."""
 
     message_id: str

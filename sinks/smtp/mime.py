@@ -11,6 +11,7 @@ import re
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from schemas.address import Mailbox
 
@@ -86,7 +87,12 @@ def mailboxes(name: str, boxes: Sequence[Mailbox]) -> bytes:
 
 def date(name: str, moment: datetime) -> bytes:
     """RFC 5322 section 3.3, in UTC; own tables, since strftime follows the locale."""
-    utc = moment.astimezone(UTC)
+    return _date(name, int(moment.timestamp()))
+
+
+@lru_cache(maxsize=64)  # many messages of one second
+def _date(name: str, second: int) -> bytes:
+    utc = datetime.fromtimestamp(second, UTC)
     day, month = _DAYS[utc.weekday()], _MONTHS[utc.month - 1]
     time = f"{utc.hour:02d}:{utc.minute:02d}:{utc.second:02d}"
     return f"{name}: {day}, {utc.day:02d} {month} {utc.year:04d} {time} +0000\r\n".encode("ascii")

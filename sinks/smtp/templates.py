@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ClassVar, Protocol, TextIO, cast
+from typing import Any, ClassVar, NamedTuple, Protocol, TextIO, cast
 
 from liquid import Environment, RenderContext, TokenStream
 from liquid.ast import Node
@@ -45,8 +45,7 @@ class ContentError(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Tracking:
+class Tracking(NamedTuple):
     """What a message puts in place of link number n, and the address of its pixel (empty: no pixel)."""
 
     click: Click

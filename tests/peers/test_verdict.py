@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -42,7 +41,7 @@ def judge(keys: tuple[Key, ...]) -> Iterator[Judge]:
 
 def mail(keys: tuple[Key, ...]) -> bytes:
     now = datetime.now(UTC)
-    headers, body = CONTENT.render({"name": "Ann"}, replace(CONTEXT, date=now))
+    headers, body = CONTENT.render({"name": "Ann"}, CONTEXT._replace(date=now))
     fields = Signer(keys).sign(headers, hash_body(body.canonical), domain="brand.test", now=int(now.timestamp()))
     return fields + headers + b"\r\n" + body.data
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ CONTENT = compile_content("Hallo {{ name }}", HTML, "Hi {{ name }}\n.\n.. dots\n
 
 
 def arrived(keys: tuple[Key, ...], name: str) -> bytes:
-    headers, body = CONTENT.render({"name": name}, replace(CONTEXT, headers=[("X-Order", name)]))
+    headers, body = CONTENT.render({"name": name}, CONTEXT._replace(headers=[("X-Order", name)]))
     fields = Signer(keys).sign(headers, hash_body(body.canonical), domain="brand.test", now=1_795_313_578)
     wire = b"\r\n" + fields + headers + b"\r\n" + body.wire
     return wire.replace(b"\r\n.", b"\r\n")[2:]
