@@ -54,7 +54,7 @@ def attached(parts: Sequence[tuple[Attachment, bytes]]) -> Attached:
 
 def _multipart(kind: bytes, ends: bytes, body: Lines, parts: Sequence[Lines], parameters: bytes) -> tuple[bytes, Lines]:
     # As that of the text's parts, "=_" occurs in none of them; and no boundary is the beginning of another.
-    boundary = b"=_%b-%b" % (kind, sha256(body.data).hexdigest()[:24].encode())
+    boundary = b"=_%b-%b" % (kind, sha256(body.wire).hexdigest()[:24].encode())
     # RFC 2046 section 5.1.1: the CRLF before a delimiter is its own.
     delimiter = lines(b"\r\n--%b\r\n" % boundary)
     pieces = [lines(b"--%b\r\n%b\r\n" % (boundary, ends)), body]

@@ -143,9 +143,8 @@ class Composer:
         top = b"".join((signature, headers, b"\r\n"))
         token = self._keyring.seal(Kind.RETURN_PATH, ReturnPath(command.message_id))
         sender = f"{RETURN_PATH}{token}@{tenant.return_path_domain}"
-        size = len(top) + len(body.data)
-        envelope = Envelope(sender, str(recipient), size, eight_bit=not body.data.isascii())
-        return Composed(envelope, stuffed(top) + body.wire)
+        wire = stuffed(top) + body.wire  # longer than the message by its stuffing: SIZE may be an estimate (RFC 1870)
+        return Composed(Envelope(sender, str(recipient), len(wire), eight_bit=not wire.isascii()), wire)
 
     def _hash(self, canonical: bytes) -> bytes:
         # A content without variables renders the same object every time.

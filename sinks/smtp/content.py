@@ -85,7 +85,7 @@ class _Part:
         return self._kept or self._encoded(self._rendering.render(variables, tracking))
 
     def _encoded(self, texts: list[str]) -> tuple[bytes, Lines]:
-        dynamic = [mime.crlf(text) for text in texts]
+        dynamic = mime.crlf_each(texts)
         if self._plain is not None and (found := self._plain.filled(dynamic)) is not None:
             return self._fields(b"7bit"), found
         if self._base64:

@@ -1,6 +1,6 @@
-"""A body as whole lines, in the three forms that sending needs: as it is, as DKIM hashes it, as SMTP carries it.
+"""A body as whole lines, in the two forms that sending needs: as DKIM hashes it, and as SMTP carries it.
 
-Both other forms are made line by line (RFC 6376 section 3.4.4, RFC 5321 section 4.5.2), so whatever is made of whole
+Both are made line by line (RFC 6376 section 3.4.4, RFC 5321 section 4.5.2), so whatever is made of whole
 lines can be prepared, checked and joined apart. A newsletter's unchanging lines are prepared once; a message pays for
 the lines that hold something of its own. Pure.
 """
@@ -18,7 +18,6 @@ _BETWEEN = b"\0\r\n"  # a line that no body has: it parts seams, which so are lo
 class Lines(NamedTuple):
     """Whole lines: each ends in CRLF. None holds a bare CR or LF, a NUL, or more than 998 bytes."""
 
-    data: bytes
     canonical: bytes  # relaxed; empty lines at a body's end are the signer's to take away
     wire: bytes  # dot-stuffed
 
@@ -26,12 +25,12 @@ class Lines(NamedTuple):
 def lines(data: bytes) -> Lines:
     """Raises MimeError where `data` is no whole lines, or has one that cannot be sent."""
     mime.require_lines("body", data)
-    return Lines(data, relaxed(data), stuffed(data))
+    return Lines(relaxed(data), stuffed(data))
 
 
 def joined(parts: Iterable[Lines]) -> Lines:
-    data, canonical, wire = zip(*parts, strict=True)
-    return Lines(b"".join(data), b"".join(canonical), b"".join(wire))
+    canonical, wire = zip(*parts, strict=True)
+    return Lines(b"".join(canonical), b"".join(wire))
 
 
 def relaxed(data: bytes) -> bytes:
@@ -95,7 +94,7 @@ class Layout:
         if not (mime.is_plain(own) and mime.has_short_lines(own)):
             return None
         mime.require_lines("body", own)
-        forms = zip(self._prepared, (seams, relaxed(seams), stuffed(seams)), strict=True)
+        forms = zip(self._prepared, (relaxed(seams), stuffed(seams)), strict=True)
         return Lines(*(_interleaved(prepared, between) for prepared, between in forms))
 
 

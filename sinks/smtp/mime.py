@@ -185,6 +185,12 @@ def crlf(text: str) -> bytes:
     return data.replace(b"\n", b"\r\n")
 
 
+def crlf_each(texts: Sequence[str]) -> list[bytes]:
+    """`crlf` of each: all at once where no text holds the NUL that parts them, a tenth of the time."""
+    pieces = crlf("\0".join(texts)).split(b"\0")
+    return pieces if len(pieces) == len(texts) else [crlf(text) for text in texts]
+
+
 def is_plain(data: bytes) -> bool:
     """Whether bytes may stand as they are (7bit), whatever other plain bytes come before and after.
 

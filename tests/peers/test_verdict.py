@@ -12,6 +12,7 @@ from sinks.smtp.content import compile_content
 from sinks.smtp.dkim import Key, Signer, hash_body, txt_record
 from tests.peers.rspamd import Judge, rspamd
 from tests.smtp_wire.test_content import BULK, CONTEXT, HTML
+from tests.smtp_wire.verifiers import unstuffed
 
 pytestmark = pytest.mark.stack
 IP = "198.18.0.77"
@@ -43,7 +44,7 @@ def mail(keys: tuple[Key, ...]) -> bytes:
     now = datetime.now(UTC)
     headers, body = CONTENT.render({"name": "Ann"}, CONTEXT._replace(date=now))
     fields = Signer(keys).sign(headers, hash_body(body.canonical), domain="brand.test", now=int(now.timestamp()))
-    return fields + headers + b"\r\n" + body.data
+    return fields + headers + b"\r\n" + unstuffed(body.wire)
 
 
 # Inherent in a return path of its own (VERP); and what this text is, whose links are one of them plain.

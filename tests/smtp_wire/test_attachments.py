@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from schemas.attachments import Attachment
 from sinks.smtp.attachments import Attached, attached
 from sinks.smtp.lines import lines
+from tests.smtp_wire.verifiers import unstuffed
 
 TEXT = (b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 7bit\r\n", b"Hi\r\n")
 BOTH = (
@@ -28,10 +29,10 @@ NAME = st.text(
 
 def read(parts: Attached, text: tuple[bytes, bytes] = TEXT) -> EmailMessage:
     ends, body = parts.around(text[0], lines(text[1]))
-    mail = message_from_bytes(b"MIME-Version: 1.0\r\n" + ends + b"\r\n" + body.data, policy=policy.SMTP)
+    mail = message_from_bytes(b"MIME-Version: 1.0\r\n" + ends + b"\r\n" + unstuffed(body.wire), policy=policy.SMTP)
     assert isinstance(mail, EmailMessage)
     assert not [defect for part in mail.walk() for defect in part.defects]
-    assert body == lines(body.data)
+    assert body == lines(unstuffed(body.wire))
     return mail
 
 
@@ -98,7 +99,7 @@ def test_any_name_and_any_bytes_arrive(name: str, data: bytes) -> None:
     ],
 )
 def test_a_name_on_the_wire(name: str, written: bytes) -> None:
-    assert written in attached([(PDF.model_copy(update={"filename": name}), b"")]).files[0].data
+    assert written in attached([(PDF.model_copy(update={"filename": name}), b"")]).files[0].wire
 
 
 @settings(max_examples=100, deadline=None)

@@ -21,7 +21,7 @@ from schemas.tenant import Tenant
 from schemas.tokens import Keyring
 from sinks.smtp.compose import Composed, Composer, Composition, Missing, Unsendable
 from sinks.smtp.dkim import Key, Signer
-from tests.smtp_wire.verifiers import dkimpy_verdicts
+from tests.smtp_wire.verifiers import dkimpy_verdicts, unstuffed
 from topics.claims import FolderClaims
 
 DOMAIN = "brand.test"
@@ -75,10 +75,8 @@ def composer(
 
 
 def read(composed: Composition) -> EmailMessage:
-    """What arrives: the dots unstuffed."""
     assert isinstance(composed, Composed), composed
-    message = (b"\r\n" + composed.wire).replace(b"\r\n.", b"\r\n")[2:]
-    found = message_from_bytes(message, policy=policy.SMTP)
+    found = message_from_bytes(unstuffed(composed.wire), policy=policy.SMTP)
     assert isinstance(found, EmailMessage)
     assert not [defect for part in found.walk() for defect in part.defects]
     return found

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.address import Address, Mailbox
 from sinks.smtp.content import Bulk, Content, ContentError, RenderContext, Tracking, compile_content
+from tests.smtp_wire.verifiers import unstuffed
 
 MESSAGE_ID = "0f2b8a52-5c1e-5d2f-8a0b-6a1f3b1c9d11"
 CONTEXT = RenderContext(
@@ -33,7 +34,7 @@ def message(
     content: Content, variables: dict[str, object] | None = None, context: RenderContext = CONTEXT
 ) -> EmailMessage:
     headers, body = content.render(variables or {}, context)
-    read = message_from_bytes(headers + b"\r\n" + body.data, policy=policy.default)
+    read = message_from_bytes(headers + b"\r\n" + unstuffed(body.wire), policy=policy.default)
     assert isinstance(read, EmailMessage)
     assert not read.defects
     assert all(not part.defects for part in read.walk())
@@ -69,7 +70,7 @@ def test_a_campaign_mail_as_bytes() -> None:
         "Content-Type: multipart/alternative;\r\n"
         f' boundary="{boundary}"\r\n'
     )
-    assert body.data.decode() == (
+    assert unstuffed(body.wire).decode() == (
         f"--{boundary}\r\n"
         "Content-Type: text/plain; charset=utf-8\r\n"
         "Content-Transfer-Encoding: quoted-printable\r\n\r\n"

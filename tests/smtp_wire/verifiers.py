@@ -58,3 +58,8 @@ def opendkim_verdicts(message: bytes, keys: tuple[Key, ...], domain: str, folder
     command = [str(OPENDKIM), "-vvv", "-x", str(folder / "conf"), "-t", str(folder / "message")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return re.findall(_VERDICT, done.stdout)
+
+
+def unstuffed(wire: bytes) -> bytes:
+    """What arrives of what goes over the wire (RFC 5321 section 4.5.2)."""
+    return (b"\r\n" + wire).replace(b"\r\n.", b"\r\n")[2:]
