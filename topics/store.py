@@ -81,6 +81,7 @@ def restore(
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
+            "fetch.wait.max.ms": 20,  # that a log is read to its end is known when a fetch has waited for more in vain
             "group.protocol": "classic",  # it never joins; the setting spares it KIP-848's checks
         },
     )
@@ -90,6 +91,8 @@ def restore(
         positions = _patiently(lambda: _committed(consumer, admin, places), cancelled)
         place = TopicPartition(cluster.topic(state), partition)
         end = _patiently(lambda: _offset(admin, place, _LATEST), cancelled)
+        # Of a topic that it meets only when it is told to read it, librdkafka asks for the leader up to a second later.
+        _patiently(lambda: consumer.list_topics(place.topic, timeout=_ASK_S), cancelled)
         values = _read(consumer, place, end, cancelled)
     finally:
         consumer.close()
