@@ -9,7 +9,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline import secrets, wiring
@@ -98,8 +98,7 @@ def _smtp(settings: Settings, ready: Ready) -> None:
         retry_scale=settings.delivery.retry_scale,
         lanes=newest,
     )
-    configs = [config, *(replace(config, lanes=old, successor=newest, presses=0) for old in draining)]
-    _until_signal_async(lambda stop: generations.serve(configs, stop, ready))
+    _until_signal_async(lambda stop: generations.serve(config, draining, stop, ready))
 
 
 def _classify(settings: Settings, ready: Ready) -> None:

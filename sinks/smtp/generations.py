@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sinks.smtp.agent import Agent
 from sinks.smtp.config import SmtpConfig
 from topics.errors import Broken
+from topics.registry import Lanes
 
 __all__ = ["SmtpConfig", "serve"]
 
 
-async def serve(configs: Sequence[SmtpConfig], stop: asyncio.Event, ready: Callable[[], None]) -> None:
-    """Own partitions and deliver until `stop`, of each generation of lanes that is in use. Raises Broken when another
-    process must take over.
+async def serve(config: SmtpConfig, draining: Sequence[Lanes], stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    """Own partitions and deliver until `stop`, of `config.lanes` and of the generations that drain into them. Raises
+    Broken when another process must take over.
     """
+    # Nothing is sent from what drains, so nothing is composed.
+    configs = [config, *(replace(config, lanes=old, successor=config.lanes, presses=0) for old in draining)]
     waiting = len(configs)
 
     def one_is_ready() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -18,10 +18,16 @@ from topics.publisher import Publisher
 
 
 @pytest.fixture
-def cluster(kafka: str, topic_prefix: str) -> Cluster:
-    """A prefix of its own with the owner's topics; two partitions of lanes."""
+def lane_partitions() -> int:
+    """Of `cluster`; a test may ask for another number."""
+    return 2
+
+
+@pytest.fixture
+def cluster(kafka: str, topic_prefix: str, lane_partitions: int) -> Cluster:
+    """A prefix of its own with the owner's topics."""
     cluster = Cluster(kafka, prefix=topic_prefix)
-    create_topics(cluster)
+    create_topics(cluster, lanes=lane_partitions)
     return cluster
 
 
@@ -38,15 +44,18 @@ def publisher(cluster: Cluster) -> Iterator[Publisher]:
 
 
 class Start(Protocol):
-    def __call__(self, instance: str, *addresses: str) -> subprocess.Popen[str]: ...
+    def __call__(self, instance: str, *addresses: str, generations: Sequence[int] = (1,)) -> subprocess.Popen[str]: ...
 
 
 @pytest.fixture
 def start(cluster: Cluster, world: Internet) -> Iterator[Start]:
-    """Start an owner as a process by its instance name, with these source addresses, and wait until it is ready."""
+    """Start an owner as a process by its instance name, with these source addresses, and wait until it is ready.
+
+    `generations` of lanes: the newest comes last, the others drain into it.
+    """
     with ExitStack() as ends:
 
-        def run(instance: str, *addresses: str) -> subprocess.Popen[str]:
+        def run(instance: str, *addresses: str, generations: Sequence[int] = (1,)) -> subprocess.Popen[str]:
             given = {
                 "bootstrap": cluster.bootstrap,
                 "prefix": cluster.prefix,
@@ -54,6 +63,7 @@ def start(cluster: Cluster, world: Internet) -> Iterator[Start]:
                 "smtp": world.smtp,
                 "instance": instance,
                 "addresses": addresses,
+                "generations": generations,
             }
             child = subprocess.Popen(
                 [sys.executable, "-m", "tests.smtp_owner.child", json.dumps(given)], stdout=subprocess.PIPE, text=True

@@ -17,8 +17,15 @@ import dns.rdatatype
 import dns.rrset
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from sinks.smtp import routing
+
 ADDRESS = "198.18.0.1"
 _ZONE = {"MX": "10 mx.{domain}.", "A": ADDRESS}
+
+
+def site_of(domain: str) -> str:
+    """Each domain has a host, and so a site, of its own."""
+    return routing.site(domain, routing.Hosts((f"mx.{domain}",)))
 
 
 @dataclass

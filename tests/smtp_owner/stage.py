@@ -19,7 +19,6 @@ from schemas.lanes import Inline, MessageQueue
 from schemas.tenant import StreamPolicy, Tenant
 from schemas.tokens import Keyring
 from sinks.smtp.agent import Agent, SmtpConfig
-from sinks.smtp.generations import serve
 from sinks.smtp.reach import SinkReach
 from sinks.smtp.session import Timeouts
 from sinks.smtp.sources import Pool, Source
@@ -95,7 +94,8 @@ def pools(*addresses: str) -> dict[str, Pool]:
     return {"default": Pool(sources)} if sources else {}
 
 
-def command(name: str, *, domain: str = "a.test", **fields: Any) -> MessageQueue:
+def command(name: str, *, domain: str = "a.test", site: str = "", **fields: Any) -> MessageQueue:
+    """`site`: the domain itself unless given, as while nobody knows it."""
     now = datetime.now(UTC)
     message_id = ids.message_id("default", name)
     return MessageQueue.from_cause(
@@ -106,7 +106,7 @@ def command(name: str, *, domain: str = "a.test", **fields: Any) -> MessageQueue
         recipient_domain=domain,
         recipient=f"{name}@{domain}",
         idempotency_key=name,
-        site=domain,
+        site=site or domain,
         content=Inline(from_=f"News <news@{DOMAIN}>", subject=f"Hello {name}", text="Hello\n", html="<p>Hello</p>"),
         accepted_at=now,
         expires_at=now + timedelta(days=1),
@@ -123,11 +123,10 @@ def queue(publisher: Publisher, *commands: MessageQueue, lanes: int = 2, urgent:
 
 
 class Worker:
-    """A queue owner in a thread with its own event loop, as its process would run it; `older`: of lanes that drain."""
+    """A queue owner in a thread with its own event loop, as its process would run it."""
 
-    def __init__(self, config: SmtpConfig, *older: SmtpConfig) -> None:
+    def __init__(self, config: SmtpConfig) -> None:
         self.config = config
-        self._older = older
         self.ready = threading.Event()
         self.error: BaseException | None = None
         self.agent: Agent | None = None
@@ -168,11 +167,8 @@ class Worker:
                 loop.call_soon_threadsafe(stop.set)
 
         self._stop = ask
-        if self._older:
-            await serve([self.config, *self._older], stop, self.ready.set)
-        else:
-            self.agent = Agent(self.config)
-            await self.agent.run(stop, self.ready.set)
+        self.agent = Agent(self.config)
+        await self.agent.run(stop, self.ready.set)
 
 
 def reader(cluster: Cluster, **settings: Any) -> Consumer:
@@ -208,9 +204,9 @@ def ends(cluster: Cluster) -> list[str]:
     return [event.type for event in facts(cluster, MESSAGES) if event.type != "message.duplicate"]
 
 
-def states(cluster: Cluster) -> dict[bytes, State]:
+def states(cluster: Cluster, topic: Topic = QUEUE) -> dict[bytes, State]:
     found: dict[bytes, State] = {}
-    for record in read(cluster, QUEUE):
+    for record in read(cluster, topic):
         if record.value is None:
             found.pop(record.key, None)
         else:
