@@ -75,6 +75,7 @@ class FakeBroker:
         self.up = True
         self.logs: dict[Place, _Log] = {}
         self.groups: defaultdict[str, _Group] = defaultdict(_Group)
+        self.metadata_requests = 0
         self.refuses: dict[str, int] = {}  # topic on the broker: the error code that its producers get
 
     def create(self, name: str, partitions: int) -> None:
@@ -262,11 +263,14 @@ class FakeConsumer:
             places = [(part.topic, part.partition) for part in partitions]
             return [TopicPartition(*place, self._broker.logs[place].end) for place in places]
 
-    def list_topics(self, topic: str, timeout: float) -> Any:
+    def list_topics(self, timeout: float) -> Any:
         with self._broker.changed:
             self._need_broker()
-            numbers = {number: number for name, number in self._broker.logs if name == topic}
-            return SimpleNamespace(topics={topic: SimpleNamespace(partitions=numbers)})
+            self._broker.metadata_requests += 1
+            topics: dict[str, Any] = {}
+            for name, number in self._broker.logs:
+                topics.setdefault(name, SimpleNamespace(partitions={})).partitions[number] = number
+            return SimpleNamespace(topics=topics)
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         self._paused |= {(part.topic, part.partition) for part in partitions}

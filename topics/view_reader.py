@@ -193,13 +193,14 @@ class _Pass:
 
     def _find_places(self) -> list[Place]:
         self._partitions_at = self._clock()
+        # Of all topics at once: each request waits behind a fetch that waits for records, and the views age meanwhile.
+        topics = self._consumer.list_topics(timeout=_ASK_TIMEOUT_S * 5).topics
         found: list[Place] = []
         for name in sorted(self._by_topic):
-            metadata = self._consumer.list_topics(self._cluster.topic(name), timeout=_ASK_TIMEOUT_S * 5)
-            partitions = metadata.topics[self._cluster.topic(name)].partitions
-            if not partitions:
+            topic = topics.get(self._cluster.topic(name))
+            if topic is None or not topic.partitions:
                 raise Later(f"topic {name} does not exist yet")
-            found += [(name, number) for number in sorted(partitions)]
+            found += [(name, number) for number in sorted(topic.partitions)]
         return found
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.topics.driving import Stage, suppression
 from tests.waiting import wait_until
 from topics.fake import FakeCluster
 from topics.record import Record
-from topics.registry import SITES, SUPPRESSIONS, Topic
+from topics.registry import SITES, SUPPRESSIONS, UNSUBSCRIBES, Topic
 from topics.view import View
 from topics.view_reader import MISSED_S, Reader
 
@@ -197,6 +198,15 @@ def test_a_view_waits_for_its_topic_to_be_made(fake: FakeCluster) -> None:
     empty.create(SITES)
     assert view.wait_ready(30)
     view.close()
+
+
+def test_all_topics_are_looked_at_in_one_request(fake: FakeCluster) -> None:
+    """One for each, once a minute, each behind a fetch: the views grew too old and delivery stood still for seconds."""
+    with closing(Reader(fake, "tests")) as reader:
+        views = [View(fake, topic, text, reader=reader) for topic in (SITES, SUPPRESSIONS, UNSUBSCRIBES)]
+        reader.start()
+        assert all(view.wait_ready(30) for view in views)
+    assert fake.broker.metadata_requests == 1
 
 
 @pytest.mark.stack
