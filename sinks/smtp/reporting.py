@@ -37,8 +37,8 @@ class Facts:
     """Facts go out in batches, each acked as a whole before the next: a report for each record would take the
     interpreter away from the event loop twice for each message. Of a batch with a failure all tickets have failed.
 
-    On the event loop. In a thread of its own `wake` is called when there is something for `settled`, `fail` when the
-    publisher will never write again.
+    On the event loop. `wake` is called in a thread of its own when there is something for `settled`; `fail`, there or
+    here, when the publisher takes no more.
     """
 
     def __init__(self, publisher: BatchPublisher, wake: Callable[[], None], fail: Callable[[str], None]) -> None:
@@ -64,10 +64,14 @@ class Facts:
         if self._under_way or not self._waiting:
             return
         self._under_way, self._waiting = self._waiting, []
-        for command in self._under_way:
-            for fact in command.facts:
-                self._publisher.publish(fact)
-        self._work.put(True)
+        try:
+            for command in self._under_way:
+                for fact in command.facts:
+                    self._publisher.publish(fact)
+        except (Later, Never, Broken) as error:
+            self._fail(f"facts: {error}")  # what is owed is in the journal: the next owner publishes it
+        else:
+            self._work.put(True)
 
     def settled(self) -> list[tuple[int, bool]]:
         """Tickets, and whether all their facts are acked. To be followed by `send`."""

@@ -34,9 +34,9 @@ class Desk:
         self.cluster = FakeCluster("in-memory")
         self.cluster.create(ATTEMPTS, MESSAGES)
         self.failures: list[str] = []
-        self._publisher = BatchPublisher(self.cluster, "smtp/1")
+        self.publisher = BatchPublisher(self.cluster, "smtp/1")
         self._woken = threading.Semaphore(0)
-        self.facts = Facts(self._publisher, self._woken.release, self.failures.append)
+        self.facts = Facts(self.publisher, self._woken.release, self.failures.append)
 
     def give(self, *tickets: int) -> None:
         for ticket in tickets:
@@ -56,7 +56,7 @@ class Desk:
     def close(self) -> None:
         self.facts.close()
         if self.cluster.broker.up:
-            self._publisher.close()
+            self.publisher.close()
 
 
 @pytest.fixture
@@ -101,6 +101,15 @@ def test_a_client_that_can_never_write_again_ends_the_owner(desk: Desk, monkeypa
     desk.give(1)
     assert desk.settled() == [(1, False)]
     assert desk.failures == ["facts: OUT_OF_ORDER_SEQUENCE_NUMBER"]
+
+
+def test_a_publisher_that_takes_no_more_ends_the_owner(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_fact: object) -> None:
+        raise Broken("_FATAL")
+
+    monkeypatch.setattr(desk.publisher, "publish", refuse)
+    desk.give(1)
+    assert desk.failures == ["facts: _FATAL"]
 
 
 def test_too_much_unacked_is_a_crowd(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
