@@ -1,8 +1,8 @@
 """A body as whole lines, in the two forms that sending needs: as DKIM hashes it, and as SMTP carries it.
 
-Both are made line by line (RFC 6376 section 3.4.4, RFC 5321 section 4.5.2), so whatever is made of whole
-lines can be prepared, checked and joined apart. A newsletter's unchanging lines are prepared once; a message pays for
-the lines that hold something of its own. Pure.
+Both are made line by line (RFC 6376 section 3.4.4, RFC 5321 section 4.5.2), so whatever is made of whole lines can be
+prepared, checked and joined apart. A newsletter's unchanging lines are prepared once; a message pays for the lines that
+hold something of its own. Pure.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Awaitable, Callable
 
 import pytest
 from confluent_kafka import KafkaError
@@ -147,31 +148,29 @@ async def test_a_full_queue_leaves_the_event_loop_free(fake: FakeCluster) -> Non
     publisher.close()
 
 
-@pytest.mark.parametrize("kind", [Publisher, BatchPublisher])
-def test_a_queue_that_stays_full_is_later(
-    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch, kind: type[BatchPublisher]
+async def send(publisher: BatchPublisher) -> None:
+    publisher.send(SENDS, b"k", b"2")
+
+
+async def wait_for(publisher: Publisher) -> None:
+    await publisher.published(delivered("m1"))
+
+
+@pytest.mark.parametrize(("kind", "publish"), [(BatchPublisher, send), (Publisher, send), (Publisher, wait_for)])
+async def test_a_queue_that_stays_full_is_later(
+    fake: FakeCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[BatchPublisher],
+    publish: Callable[[BatchPublisher], Awaitable[None]],
 ) -> None:
     monkeypatch.setattr("topics.publisher._FULL_MAX_S", 0.02)
     with kind(fake, "plan", settings={"queue.buffering.max.messages": 1}) as publisher:
         fake.broker.stop()
         publisher.send(SENDS, b"k", b"1")
         with pytest.raises(Later, match="queue is full"):
-            publisher.send(SENDS, b"k", b"2")
+            await publish(publisher)
         fake.broker.start()
         publisher.flush()  # what was refused is not waited for
-
-
-async def test_a_queue_that_stays_full_is_later_for_published_too(
-    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("topics.publisher._FULL_MAX_S", 0.02)
-    with Publisher(fake, "http", settings={"queue.buffering.max.messages": 1}) as publisher:
-        fake.broker.stop()
-        publisher.send(SENDS, b"k", b"1")
-        with pytest.raises(Later, match="queue is full"):
-            await publisher.published(delivered("m1"))
-        fake.broker.start()
-        publisher.flush()
 
 
 def test_a_failing_on_ack_does_not_end_the_reports_of_others(fake_stage: Stage) -> None:
