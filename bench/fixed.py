@@ -24,14 +24,15 @@ from sinks.smtp import facts, state
 from sinks.smtp.answers import Addresses, Answer, MxRecords
 from sinks.smtp.commands import Dot, Open, Publish, Start
 from sinks.smtp.commands import Rules as OwnerRules
-from sinks.smtp.compose import Composed, Composer
+from sinks.smtp.compose import Composed, Composer, finished
 from sinks.smtp.core import Owner
 from sinks.smtp.dialogue import Features
-from sinks.smtp.dkim import Key, Signer, hash_body
+from sinks.smtp.dkim import Key, Signer, Unsigned, hash_body, signed
 from sinks.smtp.dns import Cache, Router
 from sinks.smtp.lines import relaxed
 from sinks.smtp.policy import Limits
 from sinks.smtp.queue import LaneRecord
+from sinks.smtp.rsa import LANES
 from sinks.smtp.session import Session, SessionInfo, Timeouts
 from sinks.smtp.state import Kind, Phase, Result, State
 from topics.record import Record
@@ -84,6 +85,7 @@ class Fixed:
         ]
         self._rsa = Signer([Key("r1", rsa.generate_private_key(public_exponent=65537, key_size=2048))])
         self._ed25519 = Signer([Key("e1", ed25519.Ed25519PrivateKey.generate())])
+        self._waiting: list[Unsigned] = []
         self._campaign = workload.campaign("c1")
         self._composer = Composer(
             {"default": self._tenant}, Keyring({"a": b"k" * 32}, "a"), {workload.SENDING_DOMAIN: None},
@@ -92,7 +94,7 @@ class Fixed:
         self._of_campaign = self._planned.queue.model_copy(
             update={"content": FromCampaign(campaign_id="c1", variables={"name": "Ann"}), "campaign_id": "c1"}
         )
-        composed = self._composer.compose(self._planned.queue)
+        [composed] = finished([self._composer.draft(self._planned.queue)])
         assert isinstance(composed, Composed)
         self._composed = composed
         self._headers, _, self._body = composed.wire.partition(b"\r\n\r\n")
@@ -150,19 +152,26 @@ class Fixed:
 
     def compose_unsigned(self) -> None:
         # Each another text, as personal mail is: what is kept of the last ones does not help.
-        self._composer.compose(self._records[next(self._numbers) % len(self._records)].command)
+        self._composer.draft(self._records[next(self._numbers) % len(self._records)].command)
 
     def compose_campaign(self) -> None:
-        self._composer.compose(self._of_campaign)
+        self._composer.draft(self._of_campaign)
 
     def hash_body(self) -> None:
         hash_body(self._relaxed)
 
     def sign_rsa(self) -> None:
-        self._sign(self._rsa)
+        signed(self._unsigned(self._rsa))
+
+    def sign_rsa_together(self) -> None:
+        """Eight messages' signatures in every eighth call."""
+        self._waiting += self._unsigned(self._rsa)
+        if len(self._waiting) == LANES:
+            signed(self._waiting)
+            self._waiting = []
 
     def sign_ed25519(self) -> None:
-        self._sign(self._ed25519)
+        signed(self._unsigned(self._ed25519))
 
     def session(self) -> None:
         session, envelope = self._session, self._composed.envelope
@@ -191,8 +200,8 @@ class Fixed:
         assert isinstance(decision, Accepted)
         return decision
 
-    def _sign(self, signer: Signer) -> None:
-        signer.sign(self._headers, self._digest, domain=workload.SENDING_DOMAIN, now=1_767_268_800)
+    def _unsigned(self, signer: Signer) -> list[Unsigned]:
+        return signer.prepare(self._headers, self._digest, domain=workload.SENDING_DOMAIN, now=1_767_268_800)
 
     def _encoded_facts(self) -> list[codec.Encoded]:
         return [codec.encode(fact, source="smtp/1", recorded_at=_NOW + timedelta(seconds=1)) for fact in self._owed]

@@ -31,7 +31,8 @@ STORED = Path(__file__).with_name("guard.json")
 WORSE = 1.25  # times the stored figure
 ROUNDS = 80
 
-# Small steps alone are too noisy for 25 %: what belongs together is judged together.
+# Small steps alone are too noisy for 25 %: what belongs together is judged together. Signed one by one, since not every
+# processor can do more.
 GROUPS = {
     "plan": ("plan", "plan.encode"),
     "queue": ("lane.decode", "queue", "session"),

@@ -11,21 +11,23 @@ import os
 import re
 import stat
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
 
+from sinks.smtp import rsa
 from sinks.smtp.lines import squeezed
 
-PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+PrivateKey = RSAPrivateKey | Ed25519PrivateKey
 
 # RFC 8301 section 3.2: signers use at least 1024 bits and should use 2048; mailbox providers count less as unsigned.
 _RSA_MINIMUM = 2048
@@ -58,7 +60,7 @@ class Key:
 
     def __post_init__(self) -> None:
         _require_name(self.selector, "selector")
-        if isinstance(self.private, rsa.RSAPrivateKey) and self.private.key_size < _RSA_MINIMUM:
+        if isinstance(self.private, RSAPrivateKey) and self.private.key_size < _RSA_MINIMUM:
             raise DkimError(f"the RSA key of selector {self.selector} is shorter than {_RSA_MINIMUM} bits")
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -68,13 +70,7 @@ class Key:
 
     @property
     def algorithm(self) -> Algorithm:
-        return Algorithm.RSA if isinstance(self.private, rsa.RSAPrivateKey) else Algorithm.ED25519
-
-    def _sign(self, digest: bytes) -> bytes:
-        if isinstance(self.private, rsa.RSAPrivateKey):
-            return self.private.sign(digest, padding.PKCS1v15(), utils.Prehashed(SHA256()))
-        # RFC 8463 section 3: Ed25519 signs the SHA-256 of the data, not the data.
-        return self.private.sign(digest)
+        return Algorithm.RSA if isinstance(self.private, RSAPrivateKey) else Algorithm.ED25519
 
 
 def _from_der(selector: str, der: bytes) -> Key:
@@ -83,29 +79,51 @@ def _from_der(selector: str, der: bytes) -> Key:
     return Key(selector, private)
 
 
+class Unsigned(NamedTuple):
+    """A DKIM-Signature field but for its signature, which is of `digest`."""
+
+    key: Key
+    field: bytes
+    digest: bytes
+
+
 class Signer:
-    """All live keys of one signing domain; safe to call from several threads (OpenSSL lets go of the GIL)."""
+    """All live keys of one signing domain."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
         if not keys:
             raise DkimError("no key to sign with")
         self._keys = tuple(keys)
 
-    def sign(self, headers: bytes, body_hash: bytes, *, domain: str, now: int) -> bytes:
-        """Return one DKIM-Signature field per key, to be put before `headers`.
+    def prepare(self, headers: bytes, body_hash: bytes, *, domain: str, now: int) -> list[Unsigned]:
+        """One DKIM-Signature field per key, to be signed (`signed`) and put before `headers`.
 
         `headers` is the block of fields, each ending in CRLF, without the empty line; `now` is Unix seconds.
         """
         _require_name(domain, "domain")
         names, canonical = _signed_fields(headers)
         bh = b64encode(body_hash)
-        fields = []
+        prepared = []
         for key in self._keys:
-            unsigned = _signature_field(key, domain, now, names, bh)
+            field = _signature_field(key, domain, now, names, bh)
             # RFC 6376 section 3.7: the signature field itself comes last, b= empty and without its CRLF.
-            signature = key._sign(sha256(canonical + _relaxed_field(unsigned)).digest())
-            fields.append(unsigned + _folded(b64encode(signature)) + b"\r\n")
-        return b"".join(fields)
+            prepared.append(Unsigned(key, field, sha256(canonical + _relaxed_field(field)).digest()))
+        return prepared
+
+
+def signed(fields: Sequence[Unsigned]) -> list[bytes]:
+    """The fields whole, in order; of many messages together, since RSA signatures are cheaper so (rsa.py)."""
+    by_rsa = [
+        rsa.Wanted(each.key.private, each.digest) for each in fields if isinstance(each.key.private, RSAPrivateKey)
+    ]
+    made = iter(rsa.sign(by_rsa))
+    return [each.field + _folded(b64encode(_signature(each, made))) + b"\r\n" for each in fields]
+
+
+def _signature(unsigned: Unsigned, by_rsa: Iterator[bytes]) -> bytes:
+    private = unsigned.key.private
+    # RFC 8463 section 3: Ed25519 signs the SHA-256 of the data, not the data.
+    return private.sign(unsigned.digest) if isinstance(private, Ed25519PrivateKey) else next(by_rsa)
 
 
 def hash_body(relaxed: bytes) -> bytes:
@@ -178,7 +196,7 @@ def _require_name(name: str, what: str) -> None:
 def txt_record(key: Key) -> str:
     """The value to publish as TXT at `selector._domainkey.domain` (RFC 6376 section 3.6.1, RFC 8463 section 4)."""
     public = key.private.public_key()
-    if isinstance(public, rsa.RSAPublicKey):
+    if isinstance(public, RSAPublicKey):
         encoding, form, kind = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo, "rsa"
     else:
         encoding, form, kind = serialization.Encoding.Raw, serialization.PublicFormat.Raw, "ed25519"
@@ -197,7 +215,7 @@ def load_key(path: Path, selector: str) -> Key:
         private = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise DkimError(f"{path}: not an unencrypted PEM private key") from None  # the cause could quote the key
-    if not isinstance(private, rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey):
+    if not isinstance(private, RSAPrivateKey | Ed25519PrivateKey):
         raise DkimError(f"{path}: neither an RSA nor an Ed25519 key")
     return Key(selector, private)
 
@@ -206,9 +224,9 @@ def create_key_file(path: Path, selector: str, algorithm: Algorithm) -> Key:
     """Generate a key and write it with mode 0600; an existing file is never overwritten (FileExistsError)."""
     private: PrivateKey
     if algorithm is Algorithm.RSA:
-        private = rsa.generate_private_key(public_exponent=65537, key_size=_RSA_MINIMUM)
+        private = generate_private_key(public_exponent=65537, key_size=_RSA_MINIMUM)
     else:
-        private = ed25519.Ed25519PrivateKey.generate()
+        private = Ed25519PrivateKey.generate()
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -16,7 +16,7 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -26,12 +26,13 @@ from schemas.lanes import MessageQueue
 from schemas.state import CampaignSet
 from schemas.tenant import Tenant
 from schemas.tokens import Keyring
-from sinks.smtp.compose import Composer, Composition, Unsendable
+from sinks.smtp import rsa
+from sinks.smtp.compose import Composer, Composition, Draft, Missing, Unsendable, finished
 from sinks.smtp.dkim import Signer
 from topics import memory
 from topics.claims import Claims
 
-BATCH: Final = 8  # messages after which what is finished goes back
+BATCH: Final = rsa.LANES  # messages at most that are signed in one go, and go back so
 _CHUNK: Final = 256 * 1024
 _LENGTH: Final = 4  # bytes of a frame's length
 _NICENESS: Final = 5  # the owner and the broker go first: a dot waits for them, and composing fills what they leave
@@ -92,11 +93,15 @@ class Press:
         self._signers.clear()
         self._signers.update(signers)
 
-    def print(self, order: Order) -> Composition:
+    def print(self, orders: Sequence[Order]) -> Printed:
+        drafts = [self._draft(order) for order in orders]
+        return [(order.number, each) for order, each in zip(orders, finished(drafts), strict=True)]
+
+    def _draft(self, order: Order) -> Draft | Unsendable | Missing:
         try:
             if order.campaign is not None:
                 self._campaigns[order.campaign.key] = order.campaign
-            return self._composer.compose(MessageQueue.model_validate_json(order.value))
+            return self._composer.draft(MessageQueue.model_validate_json(order.value))
         except Exception:
             # A bug in rendering ends one message, not the process on which all others wait. No content in the log.
             log.exception("compose_failed")
@@ -107,26 +112,27 @@ def serve(peer: socket.socket) -> None:
     """Until the parent's end closes."""
     frames = Frames()
     press: Press | None = None
-    while chunk := peer.recv(_CHUNK):
-        for content in frames.feed(chunk):
+    orders: list[Order] = []
+    while (chunk := _arrived(peer, wait=not orders)) != b"":
+        for content in frames.feed(chunk or b""):
             if press is None:
                 press = Press(content)
                 memory.settle()
             elif isinstance(content, dict):
                 press.sign_by(content)
             else:
-                _print(press, content, peer)
+                orders += content
+        if press is not None and orders:
+            peer.sendall(framed(press.print(orders[:BATCH])))
+            del orders[:BATCH]
 
 
-def _print(press: Press, orders: list[Order], peer: socket.socket) -> None:
-    printed: Printed = []
-    for order in orders:
-        printed.append((order.number, press.print(order)))
-        if len(printed) == BATCH:
-            peer.sendall(framed(printed))
-            printed = []
-    if printed:
-        peer.sendall(framed(printed))
+def _arrived(peer: socket.socket, *, wait: bool) -> bytes | None:
+    """Empty when the peer has closed, None when there is nothing and nothing is waited for."""
+    try:
+        return peer.recv(_CHUNK, 0 if wait else socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from pipeline.simulator.names import Zone
 from sinks.smtp.content import compile_content
 from sinks.smtp.dkim import Key, Signer, hash_body, txt_record
 from tests.peers.rspamd import Judge, rspamd
+from tests.smtp_wire.signing import dkim_fields
 from tests.smtp_wire.test_content import BULK, CONTEXT, HTML
 from tests.smtp_wire.verifiers import unstuffed
 
@@ -43,7 +44,9 @@ def judge(keys: tuple[Key, ...]) -> Iterator[Judge]:
 def mail(keys: tuple[Key, ...]) -> bytes:
     now = datetime.now(UTC)
     headers, body = CONTENT.render({"name": "Ann"}, CONTEXT._replace(date=now))
-    fields = Signer(keys).sign(headers, hash_body(body.canonical), domain="brand.test", now=int(now.timestamp()))
+    fields = dkim_fields(
+        Signer(keys), headers, hash_body(body.canonical), domain="brand.test", now=int(now.timestamp())
+    )
     return fields + headers + b"\r\n" + unstuffed(body.wire)
 
 

@@ -19,7 +19,7 @@ from schemas.lanes import FromCampaign, Inline, MessageQueue
 from schemas.state import CampaignSet
 from schemas.tenant import Tenant
 from schemas.tokens import Keyring
-from sinks.smtp.compose import Composed, Composer, Composition, Missing, Unsendable
+from sinks.smtp.compose import Composed, Composer, Composition, Missing, Unsendable, finished
 from sinks.smtp.dkim import Key, Signer
 from tests.smtp_wire.verifiers import dkimpy_verdicts, unstuffed
 from topics.claims import FolderClaims
@@ -74,6 +74,11 @@ def composer(
     )
 
 
+def compose(composer: Composer, command: MessageQueue) -> Composition:
+    [composed] = finished([composer.draft(command)])
+    return composed
+
+
 def read(composed: Composition) -> EmailMessage:
     assert isinstance(composed, Composed), composed
     found = message_from_bytes(unstuffed(composed.wire), policy=policy.SMTP)
@@ -91,7 +96,7 @@ def read(composed: Composition) -> EmailMessage:
     ],
 )
 def test_bulk_says_whose_and_which_it_is(campaign_id: str | None, tenant: str, stream: Stream, feedback: str) -> None:
-    mail = read(composer().compose(command(stream=stream, campaign_id=campaign_id, tenant=tenant)))
+    mail = read(compose(composer(), command(stream=stream, campaign_id=campaign_id, tenant=tenant)))
     assert mail["Feedback-ID"] == feedback
     assert mail["List-ID"] == f"<{stream}.brand.test>"
     assert mail["List-Unsubscribe"].startswith("<https://t.brand.test/u/")
@@ -99,7 +104,7 @@ def test_bulk_says_whose_and_which_it_is(campaign_id: str | None, tenant: str, s
 
 
 def test_a_mail_of_a_persons_own_has_none_of_it() -> None:
-    mail = read(composer().compose(command()))
+    mail = read(compose(composer(), command()))
     assert not {"feedback-id", "list-id", "list-unsubscribe", "list-unsubscribe-post"} & {k.lower() for k in mail}
 
 
@@ -115,11 +120,11 @@ def test_the_sender_of_a_feedback_id_has_5_to_15_characters(domain: str, sender:
         lambda key: None,
     )
     content = INLINE.model_copy(update={"from_": f"news@{domain}"})
-    assert read(composer.compose(command(content, Stream.MARKETING)))["Feedback-ID"].split(":")[-1] == sender
+    assert read(compose(composer, command(content, Stream.MARKETING)))["Feedback-ID"].split(":")[-1] == sender
 
 
 def test_a_message_that_is_sent_again_is_the_same_message() -> None:
-    first, second = (read(composer().compose(command())) for _ in range(2))
+    first, second = (read(compose(composer(), command())) for _ in range(2))
     assert first["Message-ID"] == second["Message-ID"] == f"<{MESSAGE_ID}@brand.test>"
     assert first["Date"] == second["Date"]
 
@@ -130,7 +135,7 @@ def test_a_tenants_own_key_signs_and_the_domains_else() -> None:
         for name, selector in ((DOMAIN, "shared"), (f"a:b/{DOMAIN}", "own"))
     }
     for tenant, selector in (("default", "shared"), ("a:b", "own")):
-        mail = read(composer(signers).compose(command(tenant=tenant)))
+        mail = read(compose(composer(signers), command(tenant=tenant)))
         assert f"s={selector};" in mail["DKIM-Signature"]
 
 
@@ -144,7 +149,7 @@ LOGO = attachment(b"\x89PNG", filename="logo.png", content_type="image/png", inl
 
 class TestAttachments:
     def test_a_mail_carries_its_files(self) -> None:
-        mail = read(composer().compose(command(INLINE.model_copy(update={"attachments": (attachment(), LOGO)}))))
+        mail = read(compose(composer(), command(INLINE.model_copy(update={"attachments": (attachment(), LOGO)}))))
         assert mail.get_content_type() == "multipart/mixed"
         assert [part.get_content() for part in mail.iter_attachments()] == [b"%PDF"]
         html = mail.get_body(("html",))
@@ -156,27 +161,27 @@ class TestAttachments:
     def test_it_is_signed_as_it_is(self) -> None:
         keys = (Key("e1", ed25519.Ed25519PrivateKey.generate()),)
         content = INLINE.model_copy(update={"attachments": (attachment(b"x" * 5000), LOGO)})
-        composed = composer({DOMAIN: Signer(keys)}).compose(command(content))
+        composed = compose(composer({DOMAIN: Signer(keys)}), command(content))
         assert isinstance(composed, Composed)
         arrived = (b"\r\n" + composed.wire).replace(b"\r\n.", b"\r\n")[2:]
         assert dkimpy_verdicts(arrived, keys, DOMAIN) == [True]
 
     def test_a_text_with_a_file_keeps_its_text(self) -> None:
         content = INLINE.model_copy(update={"html": None, "attachments": (attachment(),)})
-        mail = read(composer().compose(command(content)))
+        mail = read(compose(composer(), command(content)))
         assert [part.get_content_type() for part in mail.iter_parts()] == ["text/plain", "application/pdf"]
 
     def test_a_campaigns_and_a_persons_own_go_together(self) -> None:
         campaign = CAMPAIGN.model_copy(update={"attachments": (LOGO, attachment(filename="terms.pdf"))})
         own = FromCampaign(campaign_id="spring", variables={"name": "Ann"}, attachments=(attachment(b"ticket"),))
-        mail = read(composer(campaign=campaign).compose(command(own, Stream.MARKETING, campaign_id="spring")))
+        mail = read(compose(composer(campaign=campaign), command(own, Stream.MARKETING, campaign_id="spring")))
         assert mail["Subject"] == "Hi Ann"
         files = [(part.get_filename(), part.get_content()) for part in mail.iter_attachments()]
         assert files == [("terms.pdf", b"%PDF"), ("a.pdf", b"ticket")]
 
     def test_a_campaign_whose_files_are_refused_ends_its_messages_alone(self) -> None:
         campaign = CAMPAIGN.model_copy(update={"attachments": (attachment(filename="a.exe"),)})
-        composed = composer(campaign=campaign).compose(command(FromCampaign(campaign_id="spring"), Stream.MARKETING))
+        composed = compose(composer(campaign=campaign), command(FromCampaign(campaign_id="spring"), Stream.MARKETING))
         assert isinstance(composed, Unsendable)
         assert ".exe files are refused" in composed.reason
 
@@ -195,7 +200,7 @@ def raw(data: bytes) -> Inline:
 
 class TestRaw:
     def test_it_goes_out_as_it_is_but_for_what_only_we_can_say(self) -> None:
-        composed = composer().compose(command(raw(RAW)))
+        composed = compose(composer(), command(raw(RAW)))
         mail = read(composed)
         assert isinstance(composed, Composed)
         assert composed.envelope.eight_bit
@@ -211,8 +216,8 @@ class TestRaw:
 
     def test_its_own_id_and_date_stay(self) -> None:
         mail = read(
-            composer().compose(
-                command(raw(b"Message-ID: <1@app.test>\r\nDate: Sun, 22 Nov 2026 02:00:00 +0000\r\n" + RAW))
+            compose(
+                composer(), command(raw(b"Message-ID: <1@app.test>\r\nDate: Sun, 22 Nov 2026 02:00:00 +0000\r\n" + RAW))
             )
         )
         assert mail.get_all("Message-ID") == ["<1@app.test>"]
@@ -220,7 +225,7 @@ class TestRaw:
 
     @pytest.mark.parametrize("listed", [b"", b"List-ID: <own.brand.test>\r\n"])
     def test_bulk_is_unsubscribed_from_here(self, listed: bytes) -> None:
-        mail = read(composer().compose(command(raw(listed + b"Feedback-ID: x\r\n" + RAW), Stream.MARKETING)))
+        mail = read(compose(composer(), command(raw(listed + b"Feedback-ID: x\r\n" + RAW), Stream.MARKETING)))
         assert [value.startswith("<https://t.brand.test/u/") for value in mail.get_all("List-Unsubscribe", [])] == [
             True
         ]
@@ -230,7 +235,7 @@ class TestRaw:
 
     def test_both_signatures_verify(self) -> None:
         keys = (Key("e1", ed25519.Ed25519PrivateKey.generate()),)
-        composed = composer({DOMAIN: Signer(keys)}).compose(command(raw(RAW)))
+        composed = compose(composer({DOMAIN: Signer(keys)}), command(raw(RAW)))
         assert isinstance(composed, Composed)
         arrived = (b"\r\n" + composed.wire).replace(b"\r\n.", b"\r\n")[2:]
         assert dkimpy_verdicts(arrived, keys, DOMAIN) == [True]
@@ -244,7 +249,7 @@ class TestRaw:
         ],
     )
     def test_what_is_not_sent(self, data: bytes, said: str) -> None:
-        composed = composer().compose(command(raw(data)))
+        composed = compose(composer(), command(raw(data)))
         assert isinstance(composed, Unsendable)
         assert said in composed.reason
 
@@ -255,26 +260,26 @@ class TestClaims:
         file = attachment(content=None, claim=claims.put(b"file", NOW))
         whole = INLINE.model_copy(update={"attachments": (file,)})
         by_claim = Inline(from_="", subject="", claim=claims.put(whole.model_dump_json().encode(), NOW))
-        mail = read(composer(claims=claims).compose(command(by_claim)))
+        mail = read(compose(composer(claims=claims), command(by_claim)))
         assert mail["Subject"] == "Hello"
         assert [part.get_content() for part in mail.iter_attachments()] == [b"file"]
         mail = read(
-            composer(claims=claims).compose(command(Inline(from_="", subject="", raw_claim=claims.put(RAW, NOW))))
+            compose(composer(claims=claims), command(Inline(from_="", subject="", raw_claim=claims.put(RAW, NOW))))
         )
         assert mail["To"] == "all@example.test"
 
     def test_what_is_gone_ends_the_message_and_what_is_away_holds_it(self, tmp_path: Path) -> None:
         content = Inline(from_="", subject="", raw_claim=claim_of(b"nobody kept this"))
         (tmp_path / "file").write_text("")
-        assert isinstance(composer(claims=FolderClaims(tmp_path)).compose(command(content)), Unsendable)
-        assert composer(claims=FolderClaims(tmp_path / "file")).compose(command(content)) == Missing("claims_away")
-        assert composer().compose(command(content)) == Missing("claims_away")
+        assert isinstance(compose(composer(claims=FolderClaims(tmp_path)), command(content)), Unsendable)
+        assert compose(composer(claims=FolderClaims(tmp_path / "file")), command(content)) == Missing("claims_away")
+        assert compose(composer(), command(content)) == Missing("claims_away")
 
     def test_what_was_changed_is_not_sent(self, tmp_path: Path) -> None:
         claims = FolderClaims(tmp_path)
         claim = claims.put(RAW, NOW)
         (tmp_path / claim.sha256[:2] / claim.sha256).write_bytes(RAW.replace(b"Hello", b"Howdy"))
-        composed = composer(claims=claims).compose(command(Inline(from_="", subject="", raw_claim=claim)))
+        composed = compose(composer(claims=claims), command(Inline(from_="", subject="", raw_claim=claim)))
         assert isinstance(composed, Unsendable)
         assert "not what was claimed" in composed.reason
 
@@ -282,7 +287,7 @@ class TestClaims:
     def test_a_claim_that_is_no_content_ends_its_message(self, tmp_path: Path, data: bytes) -> None:
         claims = FolderClaims(tmp_path)
         content = Inline(from_="", subject="", claim=claims.put(data, NOW))
-        assert isinstance(composer(claims=claims).compose(command(content)), Unsendable)
+        assert isinstance(compose(composer(claims=claims), command(content)), Unsendable)
 
 
 class TestCampaignsThatCannotBeCompiled:
@@ -301,7 +306,7 @@ class TestCampaignsThatCannotBeCompiled:
         campaigns = {"default/spring": broken, "default/autumn": whole}
         composer = Composer({"default": TENANT}, Keyring({"a": b"k" * 32}, "a"), {DOMAIN: None}, campaigns.get)
         for _ in range(2):  # the second time from memory
-            ended = composer.compose(command(FromCampaign(campaign_id="spring"), Stream.MARKETING))
+            ended = compose(composer, command(FromCampaign(campaign_id="spring"), Stream.MARKETING))
             assert isinstance(ended, Unsendable)
             assert said in ended.reason
-            read(composer.compose(command(FromCampaign(campaign_id="autumn"), Stream.MARKETING)))
+            read(compose(composer, command(FromCampaign(campaign_id="autumn"), Stream.MARKETING)))

@@ -18,6 +18,7 @@ from sinks.smtp.dkim import (
     load_key,
 )
 from sinks.smtp.lines import relaxed
+from tests.smtp_wire.signing import dkim_fields
 from tests.smtp_wire.verifiers import OPENDKIM, dkimpy_verdicts, opendkim_verdicts
 
 DOMAIN = "brand.test"
@@ -31,7 +32,9 @@ BODY = b"Hello  \t world \r\n\r\n.\r\n..x\r\n\r\n \r\n\r\n"
 
 
 def signed(keys: tuple[Key, ...], headers: bytes = HEADERS, body: bytes = BODY) -> bytes:
-    return Signer(keys).sign(headers, hash_body(relaxed(body)), domain=DOMAIN, now=NOW) + headers + b"\r\n" + body
+    return (
+        dkim_fields(Signer(keys), headers, hash_body(relaxed(body)), domain=DOMAIN, now=NOW) + headers + b"\r\n" + body
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +103,7 @@ def test_what_was_changed_or_added_on_the_way_breaks_both(keys: tuple[Key, ...],
 
 
 def test_no_length_tag_and_lines_of_78(keys: tuple[Key, ...]) -> None:
-    fields = Signer(keys).sign(HEADERS, hash_body(relaxed(BODY)), domain=DOMAIN, now=NOW)
+    fields = dkim_fields(Signer(keys), HEADERS, hash_body(relaxed(BODY)), domain=DOMAIN, now=NOW)
     assert b"l=" not in fields.partition(b"bh=")[0]
     assert max(map(len, fields.split(b"\r\n"))) <= 78
 
@@ -116,13 +119,13 @@ def test_no_length_tag_and_lines_of_78(keys: tuple[Key, ...]) -> None:
 )
 def test_a_block_without_one_from_is_not_signed(keys: tuple[Key, ...], headers: bytes) -> None:
     with pytest.raises(DkimError):
-        Signer(keys).sign(headers, bytes(32), domain=DOMAIN, now=NOW)
+        dkim_fields(Signer(keys), headers, bytes(32), domain=DOMAIN, now=NOW)
 
 
 @pytest.mark.parametrize("domain", ["", "a b", "x;s=1", "ä.test", "a..b", "a.test\r\n"])
 def test_a_domain_that_could_write_tags_is_refused(keys: tuple[Key, ...], domain: str) -> None:
     with pytest.raises(DkimError):
-        Signer(keys).sign(HEADERS, hash_body(relaxed(BODY)), domain=domain, now=NOW)
+        dkim_fields(Signer(keys), HEADERS, hash_body(relaxed(BODY)), domain=domain, now=NOW)
 
 
 def test_a_signer_needs_a_key() -> None:
@@ -136,7 +139,10 @@ class TestKeyFiles:
         made = create_key_file(path, "s1", Algorithm.ED25519)
         assert os.stat(path).st_mode & 0o777 == 0o600
         loaded = load_key(path, "s1")
-        sign = [Signer([key]).sign(HEADERS, hash_body(relaxed(BODY)), domain=DOMAIN, now=NOW) for key in (made, loaded)]
+        sign = [
+            dkim_fields(Signer([key]), HEADERS, hash_body(relaxed(BODY)), domain=DOMAIN, now=NOW)
+            for key in (made, loaded)
+        ]
         assert sign[0] == sign[1]
 
     def test_an_existing_file_is_not_overwritten(self, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sinks.smtp.content import compile_content
 from sinks.smtp.dkim import Key, Signer, hash_body
+from tests.smtp_wire.signing import dkim_fields
 from tests.smtp_wire.test_content import BULK, CONTEXT, HTML
 from tests.smtp_wire.verifiers import OPENDKIM, dkimpy_verdicts, opendkim_verdicts, unstuffed
 
@@ -18,7 +19,7 @@ CONTENT = compile_content("Hallo {{ name }}", HTML, "Hi {{ name }}\n.\n.. dots\n
 
 def arrived(keys: tuple[Key, ...], name: str) -> bytes:
     headers, body = CONTENT.render({"name": name}, CONTEXT._replace(headers=[("X-Order", name)]))
-    fields = Signer(keys).sign(headers, hash_body(body.canonical), domain="brand.test", now=1_795_313_578)
+    fields = dkim_fields(Signer(keys), headers, hash_body(body.canonical), domain="brand.test", now=1_795_313_578)
     return unstuffed(fields + headers + b"\r\n" + body.wire)
 
 
