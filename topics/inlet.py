@@ -15,7 +15,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from topics.errors import Broken
-from topics.kafka import FEW_FETCHES, Cluster
+from topics.kafka import Cluster
 from topics.record import Record, record_of
 from topics.registry import Topic
 
@@ -52,7 +52,7 @@ class Inlet:
         self._in_flight = 0  # commits without an answer yet
         self._clock = clock
         self._commit_from = clock()  # when the next commit may be sent
-        self._consumer = cluster.consumer(group, group, on_commit=self._on_commit, **FEW_FETCHES)
+        self._consumer = cluster.consumer(group, group, on_commit=self._on_commit)
         self._consumer.subscribe(
             [cluster.topic(topic) for topic in topics],
             on_assign=self._on_assign,

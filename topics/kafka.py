@@ -21,9 +21,6 @@ from topics.registry import MAX_RECORD, Topic
 GroupProtocol = Literal["consumer", "classic"]
 """`consumer` is KIP-848: the broker computes the assignment and sets the session time-out. `classic` came before."""
 
-# For a consumer that is to have its records soon: it fetches when it has none left, at such intervals at least. By
-# default librdkafka fetches again at once, so that each small batch that somebody writes costs the broker a request.
-FEW_FETCHES = {"queued.min.messages": 1, "fetch.queue.backoff.ms": 15}
 # What our brokers set for KIP-848 groups, which cannot choose. A queue owner's transaction time-out and the time within
 # which it may write a final dot (10 s) must be shorter.
 SESSION_TIMEOUT_MS = 15_000

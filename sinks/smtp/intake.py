@@ -23,7 +23,7 @@ from schemas.lanes import MessageQueue
 from sinks.smtp.queue import LaneRecord
 from topics.deadletters import DeadLetters, Poisoned
 from topics.errors import Broken, Later, mapped
-from topics.kafka import FEW_FETCHES, Cluster
+from topics.kafka import Cluster
 from topics.publisher import Publisher
 from topics.record import record_of
 from topics.registry import MAX_READ, Topic
@@ -129,7 +129,7 @@ class Intake:
         self._consumer: Consumer = cluster.consumer(
             group,
             f"intake-{instance}",
-            **{**FEW_FETCHES, "isolation.level": "read_committed", "max.poll.interval.ms": 300_000, **settings},
+            **{"isolation.level": "read_committed", "max.poll.interval.ms": 300_000, **settings},
         )
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 

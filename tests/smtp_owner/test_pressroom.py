@@ -15,7 +15,7 @@ from schemas.tenant import Tenant
 from schemas.tokens import Keyring
 from sinks.smtp.compose import Composed, Composition, Missing, Unsendable
 from sinks.smtp.dkim import Algorithm, Signer, create_key_file
-from sinks.smtp.press import Printed, Setup
+from sinks.smtp.press import BATCH, Printed, Setup
 from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.queue import LaneRecord
 from tests.smtp_owner.world import command
@@ -35,14 +35,14 @@ def mail(name: str, text: str = "Hello") -> LaneRecord:
 
 
 class Room:
-    """A pressroom with one process, and what it has printed."""
+    """A pressroom, and what it has printed."""
 
-    def __init__(self, signers: dict[str, Signer | None]) -> None:
+    def __init__(self, signers: dict[str, Signer | None], processes: int = 1) -> None:
         self.printed: dict[int, Composition] = {}
         self.campaigns: dict[str, CampaignSet] = {}
         self.failures: list[str] = []
         setup = Setup({"default": TENANT}, Keyring({"a": b"k" * 32}, "a"), signers)
-        self.press = Pressroom(setup, self.campaigns.get, self._done, self.failures.append, 1)
+        self.press = Pressroom(setup, self.campaigns.get, self._done, self.failures.append, processes)
 
     def _done(self, printed: Printed) -> None:
         self.printed.update(printed)
@@ -79,6 +79,26 @@ async def test_many_at_once_each_come_back_once(room: Room) -> None:
         room.press.order(number, mail(f"p{number}", "x" * 50_000))  # more than a socket's buffer holds
     await until_async(lambda: len(room.printed) == 100, what="all of them")
     assert all(isinstance(each, Composed) for each in room.printed.values())
+
+
+async def test_few_go_to_one_process_since_together_they_cost_less() -> None:
+    room = Room({"brand.test": None}, processes=2)
+    await room.press.start()
+    first, second = room.press.pids
+    try:
+        os.kill(second, signal.SIGSTOP)
+        for number in range(BATCH):
+            room.press.order(number, mail(f"p{number}"))
+        await until_async(lambda: len(room.printed) == BATCH, what="all, by the first process")
+        os.kill(second, signal.SIGCONT)
+        os.kill(first, signal.SIGSTOP)
+        for number in range(100, 100 + 2 * BATCH):
+            room.press.order(number, mail(f"p{number}"))
+        await until_async(lambda: len(room.printed) == 2 * BATCH, what="the rest of them, by the second")
+    finally:
+        for pid in (first, second):
+            os.kill(pid, signal.SIGCONT)
+        await room.press.close()
 
 
 async def test_a_campaign_is_handed_over_and_a_newer_version_of_it_too(room: Room) -> None:
