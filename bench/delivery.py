@@ -31,7 +31,7 @@ from bench.peers import Peer, fed
 from bench.postfix import CONNECTIONS, postfix
 from bench.report import Found, figures, show
 
-_WARM_UP = 300
+_WARM_UP = 4_000  # Java and Node compile what they run often
 _LATENCY_S = 8.0  # of a run at half load
 _FAR = 2_000  # sessions to a sink that is a long way off
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from schemas.codec import decode
-from schemas.lanes import MessageQueue
+from schemas.lanes import FromCampaign, MessageQueue
 from schemas.state import CampaignSet, CampaignStatus, SiteLearned, SuppressionSet
 from sinks.smtp.commands import GO, Park, Refuse, Verdict
 from sinks.smtp.config import SmtpConfig
@@ -100,11 +100,15 @@ class Knowledge:
                 return Refuse(self._end(Kind.SUPPRESSED, found[0], now))
         campaign = None
         if command.campaign_id is not None:
-            campaign = self._campaigns.get(f"{command.tenant}/{command.campaign_id}")
+            key = f"{command.tenant}/{command.campaign_id}"
+            campaign = self._campaigns.get(key)
             if campaign is not None and campaign.status is CampaignStatus.CANCELLED:
                 return Refuse(self._end(Kind.CANCELLED, "campaign", now))
-            if campaign is not None and campaign.status is CampaignStatus.PAUSED:
-                return Park(_campaign_key(campaign.key))
+            paused = campaign is not None and campaign.status is CampaignStatus.PAUSED
+            # `plan` knew the campaign when it accepted the message: our view is a moment behind.
+            unread = campaign is None and isinstance(command.content, FromCampaign)
+            if paused or unread:
+                return Park(_campaign_key(key))
         said = self.desk.admit(command, now) if self.desk.controls else None
         return said or self._windows.admit(command, campaign, now) or GO
 

@@ -38,7 +38,7 @@ class Sending(Host):
             self.world.peer.envelope(wire.behaviour).then(partial(self._hear, wire, self.written))
 
     def _held(self, wire: Wire) -> None:
-        """Nothing was sent: the campaign of the message is not known here yet."""
+        """Nothing was sent: what the message is made of is not here yet."""
         self.note("outcome", self.world.short(wire.message), Kind.HELD.name)
         result = Result(Kind.HELD, int(self.wall() * 1000), reason="unknown_campaign", worker=self.name)
         self.owner.outcome(wire.number, result, self.wall(), keep=True)

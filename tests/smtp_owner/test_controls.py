@@ -9,6 +9,7 @@ import pytest
 
 from schemas import ids
 from schemas.codec import decode
+from schemas.lanes import FromCampaign
 from schemas.rules.windows import DAYS, Window
 from schemas.signing import signed
 from schemas.state import CampaignSet, CampaignStatus, ControlSet
@@ -134,6 +135,29 @@ def test_a_paused_campaign_waits_without_a_fact_and_goes_on(
         parked(worker, 1)
         assert not facts(cluster, MESSAGES)
         campaign(CampaignStatus.RUNNING)
+        ended(cluster, 1)
+    assert ends(cluster) == ["message.delivered"]
+
+
+def test_mail_that_is_here_before_its_campaign_goes_as_soon_as_that_is(
+    cluster: Cluster, world: Internet, publisher: Publisher
+) -> None:
+    """Not when the schedule of deferrals says: `plan` knew the campaign, and we read it a moment later."""
+    with Worker(config(cluster, world, retry_scale=1.0)) as worker:
+        content = FromCampaign(campaign_id="spring")
+        queue(publisher, command("one", campaign_id="spring").model_copy(update={"content": content}))
+        parked(worker, 1)
+        now = datetime.now(UTC)
+        campaign = CampaignSet.from_cause(
+            "spring",
+            occurred_at=now,
+            campaign_id="spring",
+            from_="news@brand.test",
+            subject_template="Hello",
+            text="Hi",
+        )
+        publisher.publish(campaign)
+        publisher.flush(30)
         ended(cluster, 1)
     assert ends(cluster) == ["message.delivered"]
 
