@@ -100,16 +100,15 @@ class Knowledge:
                 return Refuse(self._end(Kind.SUPPRESSED, found[0], now))
         campaign = None
         if command.campaign_id is not None:
-            key = f"{command.tenant}/{command.campaign_id}"
-            campaign = self._campaigns.get(key)
+            campaign = self._campaigns.get(f"{command.tenant}/{command.campaign_id}")
             if campaign is not None and campaign.status is CampaignStatus.CANCELLED:
                 return Refuse(self._end(Kind.CANCELLED, "campaign", now))
-            paused = campaign is not None and campaign.status is CampaignStatus.PAUSED
-            # `plan` knew the campaign when it accepted the message: our view is a moment behind.
-            unread = campaign is None and isinstance(command.content, FromCampaign)
-            if paused or unread:
-                return Park(_campaign_key(key))
+            if campaign is not None and campaign.status is CampaignStatus.PAUSED:
+                return Park(_campaign_key(campaign.key))
         said = self.desk.admit(command, now) if self.desk.controls else None
+        if said is None and campaign is None and isinstance(command.content, FromCampaign):
+            # `plan` knew the campaign when it accepted the message: our view is a moment behind.
+            return Park(_campaign_key(f"{command.tenant}/{command.campaign_id}"))
         return said or self._windows.admit(command, campaign, now) or GO
 
     def _end(self, kind: Kind, reason: str, now: float) -> Result:

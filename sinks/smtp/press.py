@@ -55,6 +55,7 @@ class Setup:
 class Order(NamedTuple):
     number: int
     value: bytes  # of the lane's record
+    urgent: bool
     campaign: CampaignSet | None = None  # the first time that this process has to know it
 
 
@@ -92,10 +93,15 @@ class Press:
     def sign_by(self, signers: Mapping[str, Signer | None]) -> None:
         self._signers.clear()
         self._signers.update(signers)
+        rsa.forget()
 
     def print(self, orders: Sequence[Order]) -> Printed:
         drafts = [self._draft(order) for order in orders]
-        return [(order.number, each) for order, each in zip(orders, finished(drafts), strict=True)]
+        try:
+            compositions = finished(drafts)
+        except Exception:
+            compositions = [_finished_alone(draft) for draft in drafts]
+        return [(order.number, each) for order, each in zip(orders, compositions, strict=True)]
 
     def _draft(self, order: Order) -> Draft | Unsendable | Missing:
         try:
@@ -103,9 +109,20 @@ class Press:
                 self._campaigns[order.campaign.key] = order.campaign
             return self._composer.draft(MessageQueue.model_validate_json(order.value))
         except Exception:
-            # A bug in rendering ends one message, not the process on which all others wait. No content in the log.
-            log.exception("compose_failed")
-            return Unsendable("internal error")
+            return _internal_error()
+
+
+def _finished_alone(draft: Draft | Unsendable | Missing) -> Composition:
+    try:
+        return finished([draft])[0]
+    except Exception:
+        return _internal_error()
+
+
+def _internal_error() -> Unsendable:
+    """A bug ends one message, not the process on which all others wait. No content in the log."""
+    log.exception("compose_failed")
+    return Unsendable("internal error")
 
 
 def serve(peer: socket.socket) -> None:
@@ -114,7 +131,7 @@ def serve(peer: socket.socket) -> None:
     press: Press | None = None
     orders: list[Order] = []
     while (chunk := _arrived(peer, wait=not orders)) != b"":
-        for content in frames.feed(chunk or b""):
+        for content in frames.feed(chunk) if chunk else ():
             if press is None:
                 press = Press(content)
                 memory.settle()

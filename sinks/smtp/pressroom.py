@@ -83,7 +83,7 @@ class Pressroom:
                     missing: Printed = [(number, Missing("unknown_campaign"))]
                     asyncio.get_running_loop().call_soon(self._done, missing)
                     return
-        self._give(Order(number, record.value, campaign))
+        self._give(Order(number, record.value, record.urgent, campaign))
 
     @property
     def pids(self) -> list[int]:
@@ -106,9 +106,10 @@ class Pressroom:
         if not self._presses:
             self._waiting.append(order)
             return
-        # One that has others waiting already, up to what it signs in one go: alone a message costs twice as much.
-        having_room = (press for press in self._presses if press.load() < BATCH)
-        (next(having_room, None) or min(self._presses, key=_Press.load)).take(order)
+        # With others, up to what is signed in one go: alone a message costs twice as much. Urgent ones wait for nobody.
+        filling = [] if order.urgent else [press for press in self._presses if press.load() < BATCH]
+        chosen = max(filling, key=_Press.load) if filling else min(self._presses, key=_Press.load)
+        chosen.take(order)
 
     async def _add(self) -> None:
         ours, theirs = socket.socketpair()

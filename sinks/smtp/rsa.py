@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import structlog
 from cryptography.hazmat.primitives.asymmetric import padding, utils
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -24,12 +25,24 @@ _LEAST: Final = 3  # all lanes are computed, however few are asked for
 _SIZES: Final = (2048, 3072, 4096)  # that crypto_mb has a method for
 _ALGORITHM: Final = 1  # MBX_ALGO_RSA_2K
 _EXPONENT: Final = 65537  # the only public one that crypto_mb verifies by
-_KEYS: Final = 4096  # prepared, some 2 KB each
+_KEYS: Final = 4096  # prepared, 4 KB each, and 9 more where OpenSSL has signed with them
 # Its compiler's own libraries: named as needed, and not one symbol of them is.
 _UNUSED: Final = (b"libsvml.so", b"libirng.so", b"libimf.so", b"libintlc.so.5")
 _DIGEST_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")  # RFC 8017 section 9.2, note 1
 
+_FUNCTIONS: Final = {
+    "mbx_get_algo_info": ctypes.c_uint64,
+    "mbx_RSA_private_crt_Method": ctypes.c_void_p,
+    "mbx_RSA_pub65537_Method": ctypes.c_void_p,
+    "mbx_RSA_Method_BufSize": ctypes.c_int,
+    "mbx_rsa_private_crt_mb8": ctypes.c_uint32,
+    "mbx_rsa_public_mb8": ctypes.c_uint32,
+}  # and what each returns
+
 _Buffer = ctypes.Array[ctypes.c_char]
+
+
+log = structlog.get_logger(__name__)
 
 
 class Wanted(NamedTuple):
@@ -38,7 +51,7 @@ class Wanted(NamedTuple):
 
 
 def sign(wanted: Sequence[Wanted]) -> list[bytes]:
-    """Their signatures, in order."""
+    """Their signatures, in order. Not for two threads at a time."""
     signatures = [b""] * len(wanted)
     by_size: dict[int, list[int]] = {}
     for number, each in enumerate(wanted):
@@ -49,6 +62,11 @@ def sign(wanted: Sequence[Wanted]) -> list[bytes]:
             for number, signature in zip(some, _signed(bits, [wanted[each] for each in some]), strict=True):
                 signatures[number] = signature
     return signatures
+
+
+def forget() -> None:
+    """Let go of the keys: there are others now."""
+    _numbers.cache_clear()
 
 
 def _signed(bits: int, wanted: list[Wanted]) -> list[bytes]:
@@ -83,7 +101,7 @@ def _words(number: int, bits: int) -> _Buffer:
 
 
 class _Together:
-    """crypto_mb for keys of one size. Not for two threads at a time."""
+    """crypto_mb for keys of one size."""
 
     def __init__(self, library: ctypes.CDLL, bits: int) -> None:
         self._bits = bits
@@ -137,11 +155,11 @@ def _library() -> ctypes.CDLL | None:
     try:
         path = next(file for file in files("ipp-crypto") or () if file.name.startswith("libcrypto_mb.so."))
         library = _loaded(Path(path.locate()))
-    except (PackageNotFoundError, StopIteration, OSError):
+        for name, result in _FUNCTIONS.items():
+            getattr(library, name).restype = result
+    except (PackageNotFoundError, StopIteration, OSError, AttributeError) as error:
+        log.info("rsa_one_by_one", reason=type(error).__name__)
         return None
-    library.mbx_get_algo_info.restype = ctypes.c_uint64
-    library.mbx_RSA_private_crt_Method.restype = ctypes.c_void_p
-    library.mbx_RSA_pub65537_Method.restype = ctypes.c_void_p
     return library if library.mbx_get_algo_info(_ALGORITHM) & LANES else None
 
 

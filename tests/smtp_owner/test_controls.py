@@ -162,6 +162,17 @@ def test_mail_that_is_here_before_its_campaign_goes_as_soon_as_that_is(
     assert ends(cluster) == ["message.delivered"]
 
 
+def test_mail_whose_campaign_never_comes_can_be_purged(cluster: Cluster, world: Internet, publisher: Publisher) -> None:
+    with Worker(config(cluster, world)) as worker:
+        content = FromCampaign(campaign_id="lost")
+        queue(publisher, command("one", campaign_id="lost").model_copy(update={"content": content}))
+        parked(worker, 1)
+        now = datetime.now(UTC)
+        control(publisher, "purge", {"domain": "a.test", "accepted_before": now.isoformat()}, until=now)
+        ended(cluster, 1)
+    assert ends(cluster) == ["message.cancelled"]
+
+
 def test_a_campaign_outside_its_window_waits_without_a_fact_until_it_has_another(
     cluster: Cluster, world: Internet, publisher: Publisher
 ) -> None:

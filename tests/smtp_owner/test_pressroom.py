@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,10 @@ from schemas.lanes import FromCampaign, Inline, MessageQueue
 from schemas.state import CampaignSet
 from schemas.tenant import Tenant
 from schemas.tokens import Keyring
-from sinks.smtp.compose import Composed, Composition, Missing, Unsendable
+from sinks.smtp import press
+from sinks.smtp.compose import Composed, Composition, Draft, Missing, Unsendable, finished
 from sinks.smtp.dkim import Algorithm, Signer, create_key_file
-from sinks.smtp.press import BATCH, Printed, Setup
+from sinks.smtp.press import BATCH, Order, Printed, Setup
 from sinks.smtp.pressroom import Pressroom
 from sinks.smtp.queue import LaneRecord
 from tests.smtp_owner.world import command
@@ -121,6 +122,20 @@ async def test_what_cannot_be_written_is_said_and_what_breaks_ends_one_message_o
     broken = LaneRecord(False, 0, foreign.lane, foreign.command, b"{}")
     assert await room.one(2, broken) == Unsendable("internal error")
     assert isinstance(await room.one(3, mail("bob")), Composed)
+
+
+def test_what_breaks_in_signing_ends_one_message_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(drafts: Sequence[Draft | Unsendable | Missing]) -> list[Composition]:
+        assert not any(isinstance(each, Draft) and each.recipient == "bad@a.test" for each in drafts)
+        return finished(drafts)
+
+    monkeypatch.setattr(press, "finished", broken)
+    setup = Setup({"default": TENANT}, Keyring({"a": b"k" * 32}, "a"), {"brand.test": None})
+    orders = [Order(number, mail(name).value, False) for number, name in enumerate(("ann", "bad", "bob"))]
+    (_, ann), (_, bad), (_, bob) = press.Press(setup).print(orders)
+    assert isinstance(ann, Composed)
+    assert bad == Unsendable("internal error")
+    assert isinstance(bob, Composed)
 
 
 async def test_a_process_that_dies_is_replaced_and_nothing_waits_for_ever(room: Room) -> None:
