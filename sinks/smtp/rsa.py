@@ -30,17 +30,16 @@ _KEYS: Final = 4096  # prepared, 4 KB each, and 9 more where OpenSSL has signed 
 _UNUSED: Final = (b"libsvml.so", b"libirng.so", b"libimf.so", b"libintlc.so.5")
 _DIGEST_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")  # RFC 8017 section 9.2, note 1
 
-_FUNCTIONS: Final = {
+_FUNCTIONS: Final = {  # of crypto_mb, and what each returns
     "mbx_get_algo_info": ctypes.c_uint64,
     "mbx_RSA_private_crt_Method": ctypes.c_void_p,
     "mbx_RSA_pub65537_Method": ctypes.c_void_p,
     "mbx_RSA_Method_BufSize": ctypes.c_int,
     "mbx_rsa_private_crt_mb8": ctypes.c_uint32,
     "mbx_rsa_public_mb8": ctypes.c_uint32,
-}  # and what each returns
+}
 
 _Buffer = ctypes.Array[ctypes.c_char]
-
 
 log = structlog.get_logger(__name__)
 
@@ -160,7 +159,10 @@ def _library() -> ctypes.CDLL | None:
     except (PackageNotFoundError, StopIteration, OSError, AttributeError) as error:
         log.info("rsa_one_by_one", reason=type(error).__name__)
         return None
-    return library if library.mbx_get_algo_info(_ALGORITHM) & LANES else None
+    if library.mbx_get_algo_info(_ALGORITHM) & LANES:
+        return library
+    log.info("rsa_one_by_one", reason="processor")
+    return None
 
 
 def _loaded(path: Path) -> ctypes.CDLL:

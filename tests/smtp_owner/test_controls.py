@@ -36,6 +36,16 @@ def control(publisher: Publisher, action: str, selector: dict[str, str], *, sign
     publisher.flush(30)
 
 
+def campaign(publisher: Publisher, **fields: Any) -> None:
+    """`spring`, in another version each time."""
+    now = datetime.now(UTC)
+    event = CampaignSet.from_cause(
+        str(now), occurred_at=now, campaign_id="spring", from_="news@brand.test", subject_template="Hello", **fields
+    )
+    publisher.publish(event)
+    publisher.flush(30)
+
+
 def parked(worker: Worker, count: int) -> None:
     agent = worker.agent
     assert agent is not None
@@ -119,22 +129,12 @@ def test_what_is_not_signed_counts_for_nothing(cluster: Cluster, world: Internet
 def test_a_paused_campaign_waits_without_a_fact_and_goes_on(
     cluster: Cluster, world: Internet, publisher: Publisher
 ) -> None:
-    def campaign(status: CampaignStatus) -> None:
-        now = datetime.now(UTC)
-        publisher.publish(
-            CampaignSet.from_cause(
-                str(now), occurred_at=now, campaign_id="spring", status=status, from_="news@brand.test",
-                subject_template="Hello",
-            )
-        )  # fmt: skip
-        publisher.flush(30)
-
-    campaign(CampaignStatus.PAUSED)
+    campaign(publisher, status=CampaignStatus.PAUSED)
     with Worker(config(cluster, world)) as worker:
         queue(publisher, command("one", campaign_id="spring"))
         parked(worker, 1)
         assert not facts(cluster, MESSAGES)
-        campaign(CampaignStatus.RUNNING)
+        campaign(publisher, status=CampaignStatus.RUNNING)
         ended(cluster, 1)
     assert ends(cluster) == ["message.delivered"]
 
@@ -147,17 +147,7 @@ def test_mail_that_is_here_before_its_campaign_goes_as_soon_as_that_is(
         content = FromCampaign(campaign_id="spring")
         queue(publisher, command("one", campaign_id="spring").model_copy(update={"content": content}))
         parked(worker, 1)
-        now = datetime.now(UTC)
-        campaign = CampaignSet.from_cause(
-            "spring",
-            occurred_at=now,
-            campaign_id="spring",
-            from_="news@brand.test",
-            subject_template="Hello",
-            text="Hi",
-        )
-        publisher.publish(campaign)
-        publisher.flush(30)
+        campaign(publisher, text="Hi")
         ended(cluster, 1)
     assert ends(cluster) == ["message.delivered"]
 
@@ -176,22 +166,12 @@ def test_mail_whose_campaign_never_comes_can_be_purged(cluster: Cluster, world: 
 def test_a_campaign_outside_its_window_waits_without_a_fact_until_it_has_another(
     cluster: Cluster, world: Internet, publisher: Publisher
 ) -> None:
-    def campaign(window: Window | None) -> None:
-        now = datetime.now(UTC)
-        publisher.publish(
-            CampaignSet.from_cause(
-                str(now), occurred_at=now, campaign_id="spring", from_="news@brand.test", subject_template="Hello",
-                window=window,
-            )
-        )  # fmt: skip
-        publisher.flush(30)
-
-    campaign(Window(days=DAYS[(datetime.now(UTC).weekday() + 3) % 7], zone="UTC"))
+    campaign(publisher, window=Window(days=DAYS[(datetime.now(UTC).weekday() + 3) % 7], zone="UTC"))
     with Worker(config(cluster, world)) as worker:
         queue(publisher, command("one", campaign_id="spring"))
         parked(worker, 1)
         assert not facts(cluster, MESSAGES)
-        campaign(None)
+        campaign(publisher)
         ended(cluster, 1)
     assert ends(cluster) == ["message.delivered"]
 

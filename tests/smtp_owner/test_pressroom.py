@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,21 @@ async def test_what_cannot_be_written_is_said_and_what_breaks_ends_one_message_o
     broken = LaneRecord(False, 0, foreign.lane, foreign.command, b"{}")
     assert await room.one(2, broken) == Unsendable("internal error")
     assert isinstance(await room.one(3, mail("bob")), Composed)
+
+
+async def test_an_urgent_one_waits_behind_no_others() -> None:
+    room = Room({"brand.test": None}, processes=2)
+    await room.press.start()
+    first, _ = room.press.pids
+    try:
+        os.kill(first, signal.SIGSTOP)
+        for number in range(3):
+            room.press.order(number, mail(f"p{number}"))
+        await room.one(10, replace(mail("receipt"), urgent=True))
+        assert set(room.printed) == {10}
+    finally:
+        os.kill(first, signal.SIGCONT)
+        await room.press.close()
 
 
 def test_what_breaks_in_signing_ends_one_message_only(monkeypatch: pytest.MonkeyPatch) -> None:
